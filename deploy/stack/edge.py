@@ -1,10 +1,11 @@
 """The edge as a browser sees it: gRPC-web framing, PUT and GET of files, and server-sent events, over verified TLS.
 
-Used by the tour, so that the stack is proved by the very path a browser takes. Source: gRPC-web protocol (PROTOCOL-WEB), RFC 9110,
-WHATWG HTML section 9.2.
+Used by the tour, so that the stack is proved by the very path a browser takes.
+Source: gRPC-web protocol (PROTOCOL-WEB), RFC 9110, WHATWG HTML section 9.2.
 """
 
 import json
+import socket
 import ssl
 import struct
 import threading
@@ -22,11 +23,11 @@ TRAILER_FLAG = 0x80
 class Message(Protocol):
     """What the framing needs of a protobuf message."""
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's own name
+    def SerializeToString(self) -> bytes:
         """The message's wire form."""
 
     @classmethod
-    def FromString(cls, data: bytes) -> "Message":  # noqa: N802 - protobuf's own name
+    def FromString(cls, data: bytes) -> "Message":
         """The message of a wire form."""
 
 
@@ -188,7 +189,7 @@ class Follower:
     def close(self) -> None:
         """Stop reading and close the connection."""
         if (sock := self.connection.sock) is not None:
-            sock.close()
+            sock.shutdown(socket.SHUT_RDWR)  # wakes the reader, which close alone does not
         self.connection.close()
 
 
