@@ -1,0 +1,109 @@
+"""A real SeaweedFS of the tests' own, started once for the session, which a test can kill and start again."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.seaweed import IDENTITIES, Identity, Ports, Seaweed
+from tests.support import certificate
+from tests.support.tools import tool
+
+START_SECONDS = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """*count* different ports of 127.0.0.1 that nobody held a moment ago."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+class SeaweedServer:
+    """The process of one Seaweed; `seaweed` has its endpoint, CA file and identities."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(mode=0o700, exist_ok=True)
+        files = certificate.make(root)
+        self._root = root
+        self._process: subprocess.Popen[bytes] | None = None
+        self.seaweed = Seaweed(
+            weed=tool("weed"),
+            data_dir=root / "data",
+            run_dir=root / "run",
+            ports=Ports(*free_ports(Ports.count())),
+            cert_file=files.cert_file,
+            key_file=files.key_file,
+            ca_file=files.ca_file,
+            identities={name: Identity(secrets.token_hex(10), secrets.token_hex(20)) for name in IDENTITIES},
+            inner_key=secrets.token_hex(32),
+        )
+
+    def start(self) -> None:
+        """Start it and return when S3 answers and the buckets are there."""
+        self.seaweed.prepare()
+        with (self._root / "weed.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.seaweed.argv()],
+                env={"PATH": os.environ["PATH"], **self.seaweed.env()},
+                cwd=self._root / "data",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait_until_healthy(self._process)
+        self.seaweed.create_buckets()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; its data stay."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        self._remove_sockets()
+
+    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while fault := self.seaweed.healthy():
+            try:
+                code = process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                code = None
+            if code is not None or time.monotonic() > deadline:
+                tail = (self._root / "weed.log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"SeaweedFS did not start (exit code {code}): {fault}\n{tail}")
+
+    def _remove_sockets(self) -> None:
+        # SeaweedFS puts one socket per inner gRPC port into /tmp whatever TMPDIR says, and a killed one leaves them.
+        ports = self.seaweed.ports
+        for part, port in (
+            ("master", ports.master_grpc),
+            ("volume", ports.volume_grpc),
+            ("filer", ports.filer_grpc),
+            ("s3", ports.s3_grpc),
+        ):
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedServer]:
+    """The session's object store with its three empty buckets. A test that kills it starts it again."""
+    root = Path(tempfile.mkdtemp(prefix="hf-weed-"))
+    server = SeaweedServer(root)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(root, ignore_errors=True)
