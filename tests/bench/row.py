@@ -1,0 +1,79 @@
+"""One figure beside its peer, and how a bar judges it."""
+
+import operator
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """ours and theirs: medians in *unit*; ratio: ours / theirs, or ours itself when the bar is a plain limit.
+
+    bar: a comparison such as "≥ 0.65". beside: the peer with its version, or what the limit is.
+    """
+
+    id: str
+    metric: str
+    unit: str
+    ours: float
+    beside: str
+    theirs: float | None
+    ratio: float
+    bar: str
+    holds: bool
+    rounds: int
+    conditions: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The row as one JSON object."""
+        return asdict(self)
+
+
+def judged(
+    bar: str,
+    *,
+    id_: str,
+    metric: str,
+    unit: str,
+    ours: Sequence[float],
+    beside: str,
+    theirs: Sequence[float] = (),
+    conditions: str = "",
+) -> Row:
+    """A row from the figures of alternating rounds. bar: comparison and number, against theirs or as a plain limit."""
+    mine = statistics.median(ours)
+    peer = statistics.median(theirs) if theirs else None
+    ratio = mine / peer if peer else mine
+    sign, number = bar.split()
+    return Row(
+        id=id_,
+        metric=metric,
+        unit=unit,
+        ours=round(mine, 3),
+        beside=beside,
+        theirs=None if peer is None else round(peer, 3),
+        ratio=round(ratio, 3),
+        bar=bar,
+        holds=bool(COMPARE[sign](ratio, float(number))),
+        rounds=len(ours),
+        conditions=f"{machine()}; {conditions}" if conditions else machine(),
+    )
+
+
+def alternating(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
+    """The figures of each side over *rounds*, taken in turn so that the machine's drift touches all alike."""
+    figures: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for figure, side in zip(figures, sides, strict=True):
+            figure.append(side())
+    return figures
+
+
+def machine() -> str:
+    """The conditions every row shares."""
+    return f"2 cores shared and noisy, Python {platform.python_version()}, grpcio {version('grpcio')}"
