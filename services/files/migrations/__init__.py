@@ -1,0 +1,1 @@
+"""The schema `files`, expand and contract only; run as the owner role."""
