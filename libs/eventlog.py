@@ -34,5 +34,4 @@ async def append_text(tx: Tx, *, organization_id: str, user_id: str, type: str, 
     """Like append, for *data* that is JSON text already."""
     arguments = {"organization_id": organization_id, "user_id": user_id, "type": type, "data": data}
     offset = (await tx.execute(_APPEND, arguments)).scalar_one()
-    tx.wake(CHANNEL, user_id)
     return int(offset)

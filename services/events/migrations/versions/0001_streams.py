@@ -15,6 +15,7 @@ _APPENDABLE = f"organization_id = {_ORGANIZATION} AND ({_USER} IS NULL OR user_i
 
 _TABLES = """
 CREATE TABLE events.streams (
+    service text NOT NULL DEFAULT 'events' CHECK (service = 'events'),
     organization_id text NOT NULL,
     user_id text NOT NULL,
     newest_offset bigint NOT NULL CHECK (newest_offset > 0),
@@ -51,6 +52,7 @@ CREATE TABLE events.publications (
 COMMENT ON TABLE events.publications IS 'scope: user';
 
 CREATE TABLE events.leases (
+    service text NOT NULL DEFAULT 'events' CHECK (service = 'events'),
     organization_id text NOT NULL,
     user_id text NOT NULL,
     connection_id text NOT NULL,
@@ -74,7 +76,7 @@ COMMENT ON TABLE events.epoch IS 'scope: global (one value for the installation:
 _SECURITY = f"""
 ALTER TABLE events.streams ENABLE ROW LEVEL SECURITY;
 ALTER TABLE events.streams FORCE ROW LEVEL SECURITY;
-CREATE POLICY hub_reads ON events.streams FOR SELECT TO holdfast_events USING (true);
+CREATE POLICY hub_reads ON events.streams FOR SELECT TO holdfast_events USING (service = 'events');
 CREATE POLICY append_counts ON events.streams TO holdfast_owner USING ({_APPENDABLE}) WITH CHECK ({_APPENDABLE});
 
 ALTER TABLE events.entries ENABLE ROW LEVEL SECURITY;
@@ -84,11 +86,13 @@ CREATE POLICY append_writes ON events.entries TO holdfast_owner USING ({_APPENDA
 
 ALTER TABLE events.publications ENABLE ROW LEVEL SECURITY;
 ALTER TABLE events.publications FORCE ROW LEVEL SECURITY;
-CREATE POLICY own_rows ON events.publications USING ({_OWN}) WITH CHECK ({_OWN});
+CREATE POLICY own_rows ON events.publications TO holdfast_events
+    USING ({_OWN}) WITH CHECK ({_OWN});
 
 ALTER TABLE events.leases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE events.leases FORCE ROW LEVEL SECURITY;
-CREATE POLICY hub_leases ON events.leases TO holdfast_events USING (true) WITH CHECK (true);
+CREATE POLICY hub_leases ON events.leases TO holdfast_events
+    USING (service = 'events') WITH CHECK (service = 'events');
 """
 
 # The advisory order for a transaction that appends to several users: call in ascending order of user id.
@@ -125,9 +129,11 @@ BEGIN
 END
 $body$;
 REVOKE ALL ON FUNCTION events.append(text, text, text, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION events.append(text, text, text, jsonb) TO holdfast_files, holdfast_auth, holdfast_events;
+GRANT EXECUTE ON FUNCTION events.append(text, text, text, jsonb) TO
+    holdfast_auth, holdfast_files, holdfast_events, holdfast_backup;
 """
 
+# The last step of a restore calls it, as the owner: no runtime role may make every client start over.
 _EPOCH = """
 CREATE FUNCTION events.change_epoch(reason text) RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
@@ -138,7 +144,6 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
         RETURNING e.epoch
 $body$;
 REVOKE ALL ON FUNCTION events.change_epoch(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION events.change_epoch(text) TO holdfast_backup;
 SELECT events.change_epoch('installed');
 """
 
