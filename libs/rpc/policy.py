@@ -114,6 +114,7 @@ HTTP_ROUTES: tuple[RoutePolicy, ...] = (
 PLUMBING: dict[str, Policy] = {
     "/grpc.health.v1.Health/Check": Policy(Access.PUBLIC, Effect.READ),
     "/grpc.health.v1.Health/Watch": Policy(Access.PUBLIC, Effect.READ),
+    "/grpc.health.v1.Health/List": Policy(Access.PUBLIC, Effect.READ),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Policy(Access.PUBLIC, Effect.READ),
 }
 """Methods that are not ours and that our servers answer; the edge has no route to them."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import any_pb2
@@ -15,8 +15,8 @@ HEADER = "x-user-token"
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 _caller: ContextVar[Claims] = ContextVar("holdfast_caller")
 
-Details = grpc.HandlerCallDetails
-Handler = grpc.RpcMethodHandler[Any, Any]
+Details: TypeAlias = grpc.HandlerCallDetails
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def caller() -> Claims:
@@ -59,7 +59,7 @@ class UserTokenInterceptor(grpc.aio.ServerInterceptor):
         self._now = now
 
     async def intercept_service(
-        self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
+        self, continuation: "Callable[[Details], Awaitable[Handler]]", handler_call_details: Details
     ) -> Handler:
         """Let the call through with its caller established, or answer it with a refusal."""
         metadata = handler_call_details.invocation_metadata
@@ -84,7 +84,7 @@ async def _refuse(_request: object, context: grpc.aio.ServicerContext[Any, Any])
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, status.message, trailers)
 
 
-def _refusal(handler: Handler | None) -> Handler:
+def _refusal(handler: "Handler | None") -> Handler:
     """A handler of the same shape as *handler* that refuses; an unknown method is refused too, so that nothing is learned."""
     if handler is None or not (handler.request_streaming or handler.response_streaming):
         return grpc.unary_unary_rpc_method_handler(_refuse)
