@@ -2,4 +2,4 @@
 
 from libs.db import migrate
 
-migrate.run("auth")
+migrate.run()

@@ -29,7 +29,8 @@ CREATE TABLE auth.accounts (
 
 ORGANIZATIONS = """
 CREATE TABLE auth.organizations (
-    organization_id text PRIMARY KEY CHECK (organization_id ~ '^[a-z0-9]{1,40}$'),
+    id text PRIMARY KEY CHECK (id ~ '^[a-z0-9]{1,40}$'),
+    organization_id text NOT NULL GENERATED ALWAYS AS (id) STORED,  -- the name every tenant table's policy compares with
     display_name text NOT NULL CHECK (length(display_name) <= 100),
     tier text NOT NULL DEFAULT 'free' CHECK (tier IN ('free', 'solo', 'team', 'organization')),
     epoch bigint NOT NULL DEFAULT 0,
@@ -40,7 +41,7 @@ CREATE TABLE auth.organizations (
 
 USERS = """
 CREATE TABLE auth.users (
-    organization_id text NOT NULL REFERENCES auth.organizations (organization_id),
+    organization_id text NOT NULL,
     id text NOT NULL CHECK (id ~ '^[a-z0-9]{1,40}$'),
     account_id text NOT NULL REFERENCES auth.accounts (id),
     role text NOT NULL CHECK (role IN ('MEMBER', 'ADMIN', 'OWNER')),
@@ -55,33 +56,16 @@ CREATE TABLE auth.users (
 )
 """
 
-# A user row is its own user's (armed organization and user) and its person's (armed account), nobody else's.
-USER_POLICIES = (
-    "ALTER TABLE auth.users ENABLE ROW LEVEL SECURITY",
-    "ALTER TABLE auth.users FORCE ROW LEVEL SECURITY",
-    """
-    CREATE POLICY own_user ON auth.users
-    USING (organization_id = (SELECT NULLIF(current_setting('holdfast.organization_id', true), ''))
-           AND id = (SELECT NULLIF(current_setting('holdfast.user_id', true), '')))
-    """,
-    """
-    CREATE POLICY own_account ON auth.users
-    USING (account_id = (SELECT NULLIF(current_setting('holdfast.account_id', true), '')))
-    """,
-    "COMMENT ON TABLE auth.users IS 'scope: user'",
-    # Never DELETE: rows of other schemas hang on them, so a person who leaves is tombstoned.
-    "GRANT SELECT, INSERT, UPDATE ON auth.users TO holdfast_auth",
-)
+# Never DELETE: rows of other schemas hang on them, so who leaves is tombstoned.
+KEPT = ("SELECT", "INSERT", "UPDATE")
 
 
 def upgrade() -> None:
     op.execute("CREATE SCHEMA IF NOT EXISTS auth")
     op.execute(ACCOUNTS)
+    policies.global_table(op, "auth.accounts", "a person exists before any organization is entered", grants=KEPT)
     op.execute(ORGANIZATIONS)
+    policies.organization_table(op, "auth.organizations", grants=KEPT, references=False)
     op.execute(USERS)
     op.execute("CREATE INDEX users_by_account ON auth.users (account_id)")
-    for statement in USER_POLICIES:
-        op.execute(statement)
-    policies.global_table(op, "auth.accounts", "a person exists before any organization is entered")
-    policies.organization_table(op, "auth.organizations")
-    op.execute("REVOKE DELETE ON auth.accounts, auth.organizations FROM holdfast_auth")
+    policies.organization_table(op, "auth.users", grants=KEPT, account_column="account_id")

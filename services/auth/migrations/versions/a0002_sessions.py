@@ -27,7 +27,7 @@ CREATE TABLE auth.sessions (
     id text NOT NULL CHECK (id ~ '^[a-z0-9]{1,40}$'),
     delivery text NOT NULL CHECK (delivery IN ('TOKENS', 'COOKIES')),
     remembered boolean NOT NULL,
-    scope text NOT NULL DEFAULT '',
+    operator boolean NOT NULL DEFAULT false,
     user_epoch bigint NOT NULL,
     organization_epoch bigint NOT NULL,
     installation_epoch bigint NOT NULL,
@@ -65,28 +65,48 @@ CREATE TABLE auth.epoch_feed (
 )
 """
 
+# The one liveness predicate, in its two halves. Exchange asks the first; the edge, refresh and streams ask the second.
+LIVE_USER = """
+CREATE FUNCTION auth.live_user(organization text, person text)
+RETURNS TABLE (account_id text, role text, tier text, user_epoch bigint, organization_epoch bigint)
+LANGUAGE sql STABLE SECURITY INVOKER AS $$
+    SELECT u.account_id, u.role, o.tier, u.epoch, o.epoch
+    FROM auth.users u
+    JOIN auth.organizations o ON o.id = u.organization_id
+    JOIN auth.accounts a ON a.id = u.account_id
+    WHERE u.organization_id = organization AND u.id = person
+      AND u.disabled_at IS NULL AND u.tombstoned_at IS NULL AND o.disabled_at IS NULL AND a.disabled_at IS NULL
+$$
+"""
+
+LIVE_SESSION = """
+CREATE FUNCTION auth.live_session(organization text, person text, session text, moment timestamptz)
+RETURNS TABLE (account_id text, role text, tier text, user_epoch bigint, operator boolean,
+               delivery text, generation integer, seen boolean, idle_expires_at timestamptz, expires_at timestamptz)
+LANGUAGE sql STABLE SECURITY INVOKER AS $$
+    SELECT l.account_id, l.role, l.tier, l.user_epoch,
+           s.operator AND EXISTS (SELECT FROM auth.operators p WHERE p.account_id = l.account_id),
+           s.delivery, s.generation, s.seen_at IS NOT NULL, s.idle_expires_at, s.expires_at
+    FROM auth.sessions s, auth.installation i, auth.live_user(organization, person) l
+    WHERE s.organization_id = organization AND s.user_id = person AND s.id = session
+      AND s.ended_at IS NULL AND s.expires_at > moment AND s.idle_expires_at > moment
+      AND s.user_epoch = l.user_epoch AND s.organization_epoch = l.organization_epoch
+      AND s.installation_epoch = i.epoch
+$$
+"""
+
 # One round trip for a whole heartbeat: arms each session's own user in turn, so that no statement ever reads across tenants.
 ENDED_SESSIONS = """
-CREATE FUNCTION auth.ended_sessions(organization_ids text[], user_ids text[], session_ids text[])
-RETURNS text[] LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION auth.ended_sessions(organizations text[], people text[], sessions text[], moment timestamptz)
+RETURNS text[] LANGUAGE plpgsql SECURITY INVOKER AS $$
 DECLARE
     ended text[] := '{}';
-    installation_now bigint := (SELECT epoch FROM auth.installation);
 BEGIN
-    FOR n IN 1 .. coalesce(array_length(session_ids, 1), 0) LOOP
-        PERFORM set_config('holdfast.organization_id', organization_ids[n], true),
-                set_config('holdfast.user_id', user_ids[n], true);
-        IF NOT EXISTS (
-            SELECT FROM auth.sessions s
-            JOIN auth.users u ON u.organization_id = s.organization_id AND u.id = s.user_id
-            JOIN auth.organizations o ON o.organization_id = s.organization_id
-            WHERE s.organization_id = organization_ids[n] AND s.user_id = user_ids[n] AND s.id = session_ids[n]
-              AND s.ended_at IS NULL AND s.expires_at > now() AND s.idle_expires_at > now()
-              AND u.disabled_at IS NULL AND u.tombstoned_at IS NULL AND o.disabled_at IS NULL
-              AND s.user_epoch = u.epoch AND s.organization_epoch = o.epoch
-              AND s.installation_epoch = installation_now
-        ) THEN
-            ended := ended || session_ids[n];
+    FOR n IN 1 .. coalesce(array_length(sessions, 1), 0) LOOP
+        PERFORM set_config('holdfast.organization_id', organizations[n], true),
+                set_config('holdfast.user_id', people[n], true);
+        IF NOT EXISTS (SELECT FROM auth.live_session(organizations[n], people[n], sessions[n], moment)) THEN
+            ended := ended || sessions[n];
         END IF;
     END LOOP;
     PERFORM set_config('holdfast.organization_id', '', true), set_config('holdfast.user_id', '', true);
@@ -94,20 +114,79 @@ BEGIN
 END $$
 """
 
+# Whatever changes who may do what writes the feed, be it an operation of ours or a statement typed by hand.
+FEED = """
+CREATE FUNCTION auth.feed() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$
+BEGIN
+    INSERT INTO auth.epoch_feed (subject_kind, subject_id)
+    VALUES (TG_ARGV[0], coalesce(to_jsonb(NEW) ->> TG_ARGV[1], ''));
+    RETURN NULL;
+END $$
+"""
+FEED_TRIGGERS = (
+    """
+    CREATE TRIGGER feed AFTER UPDATE ON auth.sessions FOR EACH ROW
+    WHEN (OLD.ended_at IS DISTINCT FROM NEW.ended_at OR OLD.expires_at > NEW.expires_at)
+    EXECUTE FUNCTION auth.feed('session', 'id')
+    """,
+    """
+    CREATE TRIGGER feed AFTER UPDATE ON auth.users FOR EACH ROW
+    WHEN ((OLD.epoch, OLD.role, OLD.disabled_at, OLD.tombstoned_at)
+          IS DISTINCT FROM (NEW.epoch, NEW.role, NEW.disabled_at, NEW.tombstoned_at))
+    EXECUTE FUNCTION auth.feed('user', 'id')
+    """,
+    """
+    CREATE TRIGGER feed AFTER UPDATE ON auth.organizations FOR EACH ROW
+    WHEN ((OLD.epoch, OLD.tier, OLD.disabled_at) IS DISTINCT FROM (NEW.epoch, NEW.tier, NEW.disabled_at))
+    EXECUTE FUNCTION auth.feed('organization', 'id')
+    """,
+    """
+    CREATE TRIGGER feed AFTER UPDATE ON auth.installation FOR EACH ROW
+    EXECUTE FUNCTION auth.feed('installation', 'epoch')
+    """,
+    # An account has no epoch of its own; disabling one is rare, so every replica forgets everything.
+    """
+    CREATE TRIGGER feed AFTER UPDATE ON auth.accounts FOR EACH ROW
+    WHEN (OLD.disabled_at IS DISTINCT FROM NEW.disabled_at)
+    EXECUTE FUNCTION auth.feed('installation', 'id')
+    """,
+)
+
+OPERATORS = """
+CREATE TABLE auth.operators (
+    account_id text PRIMARY KEY REFERENCES auth.accounts (id),
+    reason text NOT NULL CHECK (length(reason) BETWEEN 1 AND 500),
+    granted_by text NOT NULL DEFAULT session_user,
+    created_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
 
 def upgrade() -> None:
+    global_tables()
+    op.execute(SESSIONS)
+    policies.user_table(op, "auth.sessions")
+    for statement in (LIVE_USER, LIVE_SESSION, ENDED_SESSIONS, FEED, *FEED_TRIGGERS):
+        op.execute(statement)
+    # Only the caller's own rights are used (SECURITY INVOKER); the grant keeps the list of callers closed all the same.
+    for function in (
+        "auth.live_user(text, text)",
+        "auth.live_session(text, text, text, timestamptz)",
+        "auth.ended_sessions(text[], text[], text[], timestamptz)",
+    ):
+        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM public")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO holdfast_auth")
+
+
+def global_tables() -> None:
     op.execute(LINK_TOKENS)
     op.execute("CREATE INDEX link_tokens_by_account ON auth.link_tokens (account_id)")
     policies.global_table(op, "auth.link_tokens", "a mailed token is used before its bearer is known; only digests")
-    op.execute(SESSIONS)
-    policies.user_table(op, "auth.sessions")
     op.execute(INSTALLATION)
     op.execute("INSERT INTO auth.installation DEFAULT VALUES")
-    policies.global_table(op, "auth.installation", "one number for the whole installation")
-    op.execute("REVOKE INSERT, DELETE ON auth.installation FROM holdfast_auth")
+    policies.global_table(op, "auth.installation", "one number for the whole installation", grants=("SELECT", "UPDATE"))
     op.execute(EPOCH_FEED)
     op.execute("CREATE INDEX epoch_feed_by_transaction ON auth.epoch_feed (transaction_id)")
-    policies.global_table(op, "auth.epoch_feed", "opaque ids of what has ended; every replica reads all of it")
-    op.execute(ENDED_SESSIONS)
-    op.execute("REVOKE ALL ON FUNCTION auth.ended_sessions(text[], text[], text[]) FROM public")
-    op.execute("GRANT EXECUTE ON FUNCTION auth.ended_sessions(text[], text[], text[]) TO holdfast_auth")
+    policies.global_table(op, "auth.epoch_feed", "opaque ids of what ended, for every replica", grants=("SELECT", "INSERT", "DELETE"))
+    op.execute(OPERATORS)
+    policies.global_table(op, "auth.operators", "accounts that run the installation", grants=("SELECT",))

@@ -1,22 +1,11 @@
-"""Operators: rows that only a person with the owner role's (or a superuser's) SQL prompt can write (I7)."""
+"""Whoever changes auth.operators by SQL, and nobody else can, leaves an audit entry (I7)."""
 
 from alembic import op
-
-from libs.db import policies
 
 revision = "a0003"
 down_revision = "a0002"
 branch_labels = None
 depends_on = None
-
-OPERATORS = """
-CREATE TABLE auth.operators (
-    account_id text PRIMARY KEY REFERENCES auth.accounts (id),
-    reason text NOT NULL CHECK (length(reason) BETWEEN 1 AND 500),
-    granted_by text NOT NULL DEFAULT session_user,
-    created_at timestamptz NOT NULL DEFAULT now()
-)
-"""
 
 # The feed row makes every replica forget its decisions, so a removed operator is refused within two seconds.
 OPERATORS_CHANGED = """
@@ -34,9 +23,6 @@ END $$
 
 
 def upgrade() -> None:
-    op.execute(OPERATORS)
-    policies.global_table(op, "auth.operators", "accounts that run the installation, across organizations")
-    op.execute("REVOKE INSERT, UPDATE, DELETE ON auth.operators FROM holdfast_auth")
     op.execute(OPERATORS_CHANGED)
     op.execute(
         "CREATE TRIGGER operators_changed AFTER INSERT OR UPDATE OR DELETE ON auth.operators "

@@ -1,0 +1,1 @@
+"""The rows of schema `auth`: queries, their locks and their order. No policy: row-level security and domain decide."""
