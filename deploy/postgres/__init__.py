@@ -1,0 +1,1 @@
+"""SQL that makes the roles, schemas and privileges of a database."""

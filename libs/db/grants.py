@@ -1,0 +1,33 @@
+"""The closed list: everything a service's login may touch outside its own schema (T5). The catalogue is compared with it.
+
+An entry is (kind, name, privilege): kind is table or function; a function's name carries no arguments.
+"""
+
+SERVICES = ("auth", "files", "events", "backup")
+
+Grant = tuple[str, str, str]
+
+_OWN_QUEUE_ROWS = {
+    ("table", f"jobs.{table}", privilege)
+    for table in ("ready", "jobs", "history", "workers")
+    for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+}
+_AUDIT: set[Grant] = {("table", "audit.entries", "INSERT")}
+_PUBLISHERS = ("auth", "files", "backup")
+
+
+def runtime_role(service: str) -> str:
+    """The login a service runs as."""
+    return f"holdfast_{service}"
+
+
+def closed(service: str) -> frozenset[Grant]:
+    """Every grant *service* may hold outside its own schema; whatever else the catalogue shows is a fault."""
+    found = _OWN_QUEUE_ROWS | _AUDIT
+    if service in _PUBLISHERS:
+        found |= {("function", "events.append", "EXECUTE")}
+    if service == "backup":
+        found |= {
+            ("function", f"pg_catalog.{name}", "EXECUTE") for name in ("pg_switch_wal", "pg_ls_archive_statusdir")
+        }
+    return frozenset(found)

@@ -1,0 +1,1 @@
+"""Tests of the job queue, with real processes where it matters."""
