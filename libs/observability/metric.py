@@ -8,14 +8,17 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from libs.http1 import Limits, Request, Response, Server
 from libs.observability import names
 
 FORBIDDEN_LABELS = frozenset(
     {"user", "user_id", "organization", "organization_id", "account_id", "session_id", "email", "ip"}
 )
+
+_SCRAPE_LIMITS = Limits(body_bytes=0, connections=32)
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 
@@ -126,3 +129,39 @@ def _refuse_labels(name: str, labels: tuple[str, ...]) -> None:
 def exposition(registry: CollectorRegistry) -> bytes:
     """All series of *registry* in Prometheus' text format."""
     return prometheus_client.generate_latest(registry)
+
+
+class MetricsServer:
+    """GET /metrics of *registry* on a private *address*; "" listens nowhere. A libs.process Part, the last to leave."""
+
+    def __init__(self, address: str, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._server = Server(address, self._handle, limits=_SCRAPE_LIMITS, mode=0o600) if address else None
+
+    @property
+    def address(self) -> str:
+        """Where it listens; after `start` with the port that was chosen."""
+        return self._server.address if self._server else ""
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        if self._server:
+            await self._server.start()
+
+    def refuse(self) -> None:
+        """Goes on answering: the end of a process is worth watching."""
+
+    async def drain(self, seconds: float) -> None:
+        """Goes on answering until `stop`."""
+
+    async def stop(self) -> None:
+        """Close the listener and its connections."""
+        if self._server:
+            await self._server.stop()
+
+    async def _handle(self, request: Request) -> Response:
+        if request.path != "/metrics":
+            return Response(404)
+        if request.method != "GET":
+            return Response(405, [("allow", "GET")])
+        return Response(200, [("content-type", CONTENT_TYPE_LATEST)], exposition(self._registry))
