@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs the Debian packages that are missing, without letting them start anything.
+# Prints one line and ends with 1 when it may not install. Knows apt only: elsewhere, install the same programs by hand.
+set -eu
+
+missing=""
+need() { # need PACKAGE TEST…: the package is wanted unless the test succeeds
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+server() { ls /usr/lib/postgresql/1[5-9]/bin/initdb /usr/lib/postgresql/[2-9][0-9]/bin/initdb 2>/dev/null | grep -q .; }
+
+need postgresql server
+need pgbackrest command -v pgbackrest
+need python3-venv /usr/bin/python3 -c 'import ensurepip, venv'
+need util-linux command -v setpriv
+need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+
+[ -n "$missing" ] || exit 0
+# Without postgresql-common's word a cluster would be made and started; the word is a file, and it is removed again if it is ours.
+quiet='mkdir -p /etc/postgresql-common/createcluster.d && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/holdfast.conf'
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "Missing:$missing. This is no Debian: install PostgreSQL 15 or newer, pgBackRest, Python with venv, and util-linux." >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo"
+elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
+    echo "Debian packages are missing:$missing. sudo will ask for your password." >&2
+    as_root="sudo"
+else
+    echo "Debian packages are missing. Run this line as root, then make setup again:" >&2
+    echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing'" >&2
+    exit 1
+fi
+
+echo "installing Debian packages:$missing" >&2
+$as_root sh -c "$quiet"
+policy=/usr/sbin/policy-rc.d
+made=""
+if [ ! -e "$policy" ]; then # 101 tells every package to start no daemon
+    $as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+    made=yes
+fi
+restore() {
+    [ -z "$made" ] || $as_root rm -f "$policy"
+    $as_root rm -f /etc/postgresql-common/createcluster.d/holdfast.conf
+}
+trap restore EXIT
+trap 'exit 130' INT TERM
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+# shellcheck disable=SC2086 # a list of words
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2

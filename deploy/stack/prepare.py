@@ -1,0 +1,119 @@
+"""Lays out what the parts need: directories, secrets, certificates, configuration files; then roles, tables, buckets, stanza.
+
+Everything here may be repeated, and may have been broken off anywhere: files are replaced whole, and each stamp is written last.
+As root the results are handed to the user the parts run as.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy import prometheus
+from deploy.envoy import config as envoy_config
+from deploy.pgbackrest import conf as pgbackrest
+from deploy.stack import pki
+from deploy.stack.layout import SERVICES, as_root, service_ids
+from deploy.stack.parts import PLAIN, STANZA, Parts
+from deploy.stack.pki import write
+from deploy.stack.supervise import drop_prefix
+
+
+class PreparationFailed(Exception):
+    """A tool refused; the message carries its words."""
+
+
+def files(parts: Parts) -> None:
+    """Directories, secrets, certificates, configuration files."""
+    where = parts.where
+    for directory in (where.state, where.run, where.mail, where.conf, where.pki, where.secrets, where.state / "store",
+                      where.state / "pgbackrest", where.state / "backup", where.state / "prometheus", where.run / "operator",
+                      *(where.state / "pgbackrest" / name for name in ("log", "lock", "spool"))):  # fmt: skip
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    if as_root():
+        where.home.chmod(0o755)
+    parts.vault.ensure()
+    certificates(parts)
+    configurations(parts)
+    parts.store.prepare()
+    for tree in (where.secrets, where.pki, where.conf, where.mail, where.state / "backup", where.run / "operator"):
+        own(tree)
+    for single in (where.state, where.run, *(where.state / name for name in ("store", "pgbackrest", "prometheus", "pgbackrest/log", "pgbackrest/lock", "pgbackrest/spool")),
+                   *(where.state / "store").iterdir(), where.run / "store"):  # fmt: skip
+        own(single, deep=False)
+    parts.cluster.initialise()
+
+
+def certificates(parts: Parts) -> None:
+    """The authority, and a certificate each for the edge and the object store."""
+    where, now = parts.where, datetime.now(UTC)
+    authority = pki.authority(where.pki, now)
+    edge = pki.leaf(where.pki / "edge", authority, now)
+    pki.leaf(where.pki / "store", authority, now)
+    changed(where.pki / "edge" / "sds.json", envoy_config.certificate_document(edge.certificate, edge.key))
+    changed(where.ca_file, authority.certificate.read_text(encoding="ascii"), mode=0o644)
+
+
+def configurations(parts: Parts) -> None:
+    """Envoy's, pgBackRest's and Prometheus' files."""
+    where, ports = parts.where, parts.ports
+    changed(where.conf / "envoy.yaml", envoy_config.render(parts.edge))
+    changed(parts.pgbackrest_file, pgbackrest.render(parts.pgbackrest_settings("backups")))
+    changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings("backups-read")))
+    targets = {service: f"127.0.0.1:{ports[f'{service}_metrics']}" for service in SERVICES}
+    targets["edge"] = f"127.0.0.1:{ports['edge_metrics']}"
+    changed(where.conf / "prometheus.yml", prometheus.render(targets, {"edge": "/stats/prometheus"}))
+
+
+def changed(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace *path* unless it already says *text*."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write(path, text.encode(), mode)
+
+
+def own(path: Path, *, deep: bool = True) -> None:
+    """As root, hand *path* to the service user; deep: and everything below it."""
+    if not as_root() or not path.exists():
+        return
+    user, group = service_ids()
+    os.chown(path, user, group)
+    if deep:
+        for root, folders, names in os.walk(path):
+            for name in (*folders, *names):
+                os.lchown(os.path.join(root, name), user, group)
+
+
+def data(parts: Parts, revision: str) -> list[str]:
+    """Roles, migrations, buckets and the stanza, unless all of it was done for *revision*; what was done, for a person."""
+    stamp = parts.where.state / "data.stamp"
+    wanted = hashlib.sha256(f"{revision}\0{parts.pgbackrest_file.read_text(encoding='utf-8')}".encode()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+        return []
+    parts.store.create_buckets()
+    passwords = parts.vault.role_passwords()
+    parts.cluster.bootstrap(passwords)
+    ran = parts.cluster.migrate(passwords["holdfast_owner"])
+    stanza(parts)
+    stamp.write_text(wanted, encoding="ascii")
+    return [f"{step.tree} {step.revision}" for step in ran]
+
+
+def stanza(parts: Parts) -> None:
+    """Make pgBackRest's stanza; making it again changes nothing. Raises PreparationFailed."""
+    command = pgbackrest.command(parts.pgbackrest_file, STANZA, "stanza-create")
+    program = shutil.which(command[0])
+    if program is None:
+        raise PreparationFailed("pgbackrest is not installed: run make setup")
+    done = subprocess.run(
+        [*drop_prefix(), program, *command[1:]],
+        cwd=parts.where.state,
+        env={**PLAIN, "HOME": str(parts.where.state)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise PreparationFailed(f"pgbackrest stanza-create: {(done.stdout + done.stderr).strip()[-1500:]}")
