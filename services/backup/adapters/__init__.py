@@ -1,0 +1,1 @@
+"""What the backup service does not own: the backup engine, restored servers, namespaces, the file system."""

@@ -1,0 +1,188 @@
+"""A restored server, shut in: started to recover, watched until it has been promoted, asked questions, ended."""
+
+import asyncio
+import getpass
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from services.backup.adapters import command
+from services.backup.adapters.isolation import Isolation
+from services.backup.adapters.place import Place
+from services.backup.domain.errors import EngineFailed
+
+_FETCH = Path(__file__).with_name("fetch.py")
+_PORT = "5432"
+_POLL_SECONDS = 0.05
+_LOG_BYTES = 256 << 10
+_REPLAYED = "redo done at"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """How copies are started here. binaries: Postgres' own directory; superuser: of the production cluster;
+    hidden: directories a copy must not see; recovery_seconds: how long replay may take."""
+
+    binaries: Path
+    superuser: str
+    database: str
+    isolation: Isolation
+    hidden: tuple[Path, ...]
+    recovery_seconds: float
+
+
+class Copy:
+    """One restored server. Start, then `promoted`, then `ask`; `stop` in every case."""
+
+    def __init__(self, servers: Servers, place: Place) -> None:
+        self.place = place
+        self._servers = servers
+        self._child: asyncio.subprocess.Process | None = None
+        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
+
+    async def start(self) -> int:
+        """Start recovery; the server's pid."""
+        place = self.place
+        _prepare(place, self._servers.superuser)
+        settings = [f"-c{name}={value}" for name, value in overrides(place).items()]
+        program = [str(self._servers.binaries / "postgres"), "-D", str(place.data), *settings]
+        isolation = self._servers.isolation
+        argv = isolation.wrap(program, hide=self._servers.hidden, keep=(place.work, place.sockets))
+        with place.log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=command.PATH,
+                cwd=place.work,
+                start_new_session=True,
+            )
+        return self._child.pid
+
+    async def promoted(self, replayed: Callable[[], None]) -> None:
+        """Return once the server says that recovery is over, having called *replayed* when its WAL was.
+
+        A first connection is not believed: the server is asked. Raises EngineFailed with its last words when it ends, or takes
+        too long.
+        """
+        try:
+            async with asyncio.timeout(self._servers.recovery_seconds):
+                await self._until(lambda: _REPLAYED in self.log() or self._accepting())
+                replayed()
+                await self._until(self._accepting)
+                while await self._in_recovery():
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise EngineFailed("Recovery of the copy took too long.", command="recovery") from None
+
+    async def ask(self, question: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of one query in the copy, as its superuser. Raises EngineFailed when the copy cannot answer."""
+        try:
+            if self._connection is None:
+                self._connection = await self._connect()
+            cursor = await self._connection.execute(question.encode(), parameters)
+            return await cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise EngineFailed(f"The copy could not answer: {error}", command="check") from error
+
+    def log(self) -> str:
+        """The newest part of the server's log."""
+        with self.place.log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _LOG_BYTES))
+            return file.read().decode(errors="replace")
+
+    async def stop(self) -> None:
+        """End the server; its data is worthless, so without a checkpoint."""
+        if self._connection is not None:
+            await self._connection.close()
+        if self._child is not None and self._child.returncode is None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGQUIT)
+            await command.end(self._child, ask=False)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self._child is None or self._child.returncode is not None:
+                raise EngineFailed(f"The copy's server ended: {self._fatal()}", command="recovery")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _accepting(self) -> bool:
+        return "database system is ready to accept connections" in self.log()
+
+    async def _in_recovery(self) -> bool:
+        return bool((await self.ask("SELECT pg_is_in_recovery()"))[0][0])
+
+    def _fatal(self) -> str:
+        faults = [line for line in self.log().splitlines() if "FATAL" in line or "PANIC" in line or "rror" in line]
+        return " ".join((faults or self.log().splitlines() or ["it said nothing"])[-2:])[-500:]
+
+    async def _connect(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        return await psycopg.AsyncConnection.connect(
+            host=str(self.place.sockets),
+            port=int(_PORT),
+            dbname=self._servers.database,
+            user=self._servers.superuser,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="holdfast-drill",
+            options="-c log_statement=none -c statement_timeout=300s",
+        )
+
+
+def overrides(place: Place) -> Mapping[str, str]:
+    """Settings given on the command line, which beat every file that came with the backup.
+
+    Nobody but this user by one socket; nothing archived, sent, subscribed, preloaded; replay without standby fitting.
+    """
+    return {
+        "config_file": str(place.work / "postgresql.conf"),
+        "hba_file": str(place.work / "hba.conf"),
+        "ident_file": str(place.work / "ident.conf"),
+        "listen_addresses": "",
+        "unix_socket_directories": str(place.sockets),
+        "unix_socket_permissions": "0700",
+        "port": _PORT,
+        "restore_command": f'"{sys.executable}" -I -S "{_FETCH}" "{place.wal_socket}" %f %p',
+        "archive_mode": "off",
+        "archive_command": "",
+        "archive_library": "",
+        "archive_cleanup_command": "",
+        "recovery_end_command": "",
+        "hot_standby": "off",
+        "primary_conninfo": "",
+        "primary_slot_name": "",
+        "synchronous_standby_names": "",
+        "max_logical_replication_workers": "0",
+        "shared_preload_libraries": "",
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
+        "ssl": "off",
+        "autovacuum": "off",
+        "max_connections": "20",
+        "max_prepared_transactions": "64",
+        "shared_buffers": "64MB",
+        "dynamic_shared_memory_type": "mmap",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_line_prefix": "%m ",
+        "log_min_messages": "log",
+        "log_timezone": "UTC",
+        "lc_messages": "C",
+    }
+
+
+def _prepare(place: Place, superuser: str) -> None:
+    """The copy's own files of settings: one role, by the operating system's word that it is us."""
+    (place.work / "postgresql.conf").write_text("# Every setting is on the command line.\n", encoding="utf-8")
+    (place.work / "hba.conf").write_text(f'local all "{superuser}" peer map=drill\n', encoding="utf-8")
+    (place.work / "ident.conf").write_text(f'drill "{getpass.getuser()}" "{superuser}"\n', encoding="utf-8")
+    with suppress(FileNotFoundError):
+        (place.data / "standby.signal").unlink()

@@ -1,0 +1,52 @@
+"""Documents on disk, each replaced as a whole or not at all: they survive a kill at any instruction, and the database."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def write(path: Path, text: str) -> None:
+    """Replace *path* by *text*, mode 0600: either the old or the new text is there after a crash."""
+    fresh = path.with_suffix(".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were added to or removed from *directory* durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Journal(Generic[T]):
+    """Documents of one kind in one directory, by id; ids sort by time of making."""
+
+    def __init__(self, directory: Path, decode: Callable[[Mapping[str, Any]], T]) -> None:
+        self.directory = directory
+        self._decode = decode
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def save(self, id: str, document: Mapping[str, Any]) -> None:
+        """Keep *document*; durable when this returns."""
+        write(self.directory / f"{id}.json", json.dumps(document, indent=1) + "\n")
+
+    def load(self) -> dict[str, T]:
+        """Every document that can be read, oldest first. Unreadable ones are left alone for a person to look at."""
+        found: dict[str, T] = {}
+        for path in sorted(self.directory.glob("*.json")):
+            try:
+                found[path.stem] = self._decode(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, KeyError, TypeError):
+                path.rename(path.with_suffix(".unreadable"))
+        return found

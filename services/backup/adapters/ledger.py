@@ -1,0 +1,55 @@
+"""The newest heartbeats outside the database: what the service knows when the database is gone, or is not what it was."""
+
+import json
+import os
+from pathlib import Path
+
+from services.backup.adapters.journal import sync_directory
+from services.backup.domain.heartbeat import Beat
+from services.backup.domain.progress import moment, stamp
+
+_FILE_BYTES = 1 << 20
+
+
+class Ledger:
+    """Beats as lines of JSON in two files: the current one, and the one before it."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory / "heartbeats.jsonl"
+        self._before = directory / "heartbeats.1.jsonl"
+
+    def append(self, beat: Beat) -> None:
+        """Keep *beat*; durable when this returns."""
+        if self._path.exists() and self._path.stat().st_size > _FILE_BYTES:
+            self._path.replace(self._before)
+        fields = {"sequence": beat.sequence, "created_at": stamp(beat.created_at), "lsn": beat.lsn}
+        line = json.dumps(fields | {"timeline": beat.timeline, "wal": beat.wal, "signature": beat.signature})
+        with open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self._path.parent)
+
+    def beats(self) -> list[Beat]:
+        """Every beat still kept, ascending; a line cut short by a crash is left out."""
+        found: dict[int, Beat] = {}
+        for path in (self._before, self._path):
+            if not path.exists():
+                continue
+            for line in path.read_text(encoding="utf-8").splitlines():
+                beat = _read(line)
+                if beat is not None:
+                    found[beat.sequence] = beat
+        return [found[sequence] for sequence in sorted(found)]
+
+
+def _read(line: str) -> Beat | None:
+    try:
+        fields = json.loads(line)
+        at = moment(fields["created_at"])
+        if at is None:
+            return None
+        return Beat(fields["sequence"], at, fields["lsn"], fields["timeline"], fields["wal"], fields["signature"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,106 @@
+"""Where one copy lives, and how every trace of it is removed, also by a process that did not make it."""
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.backup.adapters.journal import sync_directory
+
+_MADE = ("lock", "spool", "log", "tablespaces")
+_SOCKET_ID = 12
+_ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 6.0))
+_GIVE_UP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """work: the copy's own directory, 0700. sockets: short, for a socket's path has 107 bytes at most."""
+
+    work: Path
+    sockets: Path
+
+    @classmethod
+    def of(cls, drill_id: str, *, drills: Path, run: Path) -> "Place":
+        """The place of the drill of this id."""
+        return cls(drills / drill_id, run / f"d{drill_id[-_SOCKET_ID:]}")
+
+    @property
+    def data(self) -> Path:
+        """The restored PGDATA."""
+        return self.work / "data"
+
+    @property
+    def wal_socket(self) -> Path:
+        """Where restore_command asks."""
+        return self.sockets / "wal.sock"
+
+    @property
+    def log(self) -> Path:
+        """The copy's server log."""
+        return self.work / "postgres.log"
+
+    def make(self) -> None:
+        """The empty directories, durable, so that a reaper will see them."""
+        for directory in (self.work, self.sockets, *(self.work / name for name in _MADE)):
+            directory.mkdir(mode=0o700, parents=True)
+        sync_directory(self.work.parent)
+
+    def gone(self) -> bool:
+        """Whether nothing is left: neither directory, nor any process of ours that runs in or for this place."""
+        return not self.work.exists() and not self.sockets.exists() and not self.processes()
+
+    def processes(self) -> list[int]:
+        """Processes of this user whose command line names this place: server, engine, helpers."""
+        return [pid for pid in _own_processes() if str(self.work) in _command_line(pid)]
+
+    def remove(self) -> bool:
+        """End what runs here and delete everything; blocks up to some seconds. Returns gone()."""
+        self._end_processes()
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            for directory in (self.work, self.sockets):
+                # A dying server may still write beside us: try until nothing comes back.
+                shutil.rmtree(directory, ignore_errors=True)
+            if self.gone():
+                sync_directory(self.work.parent)
+                return True
+            time.sleep(0.05)
+        return self.gone()
+
+    def _end_processes(self) -> None:
+        began, sent = time.monotonic(), 0
+        while (left := self.processes()) and time.monotonic() < began + _GIVE_UP_SECONDS:
+            if sent < len(_ENDING) and time.monotonic() >= began + _ENDING[sent][1]:
+                for pid in left:
+                    _send(pid, _ENDING[sent][0])
+                sent += 1
+            time.sleep(0.02)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _own_processes() -> list[int]:
+    own = os.geteuid()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and entry.stat().st_uid == own and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,140 @@
+"""A drill as a value: each change makes a new one, and the journal on disk is nothing but this value as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Self
+
+from libs.errors import AppError
+from services.backup.domain.plan import Plan
+from services.backup.domain.progress import Fault, State, moment, stamp
+
+PHASES = ("select", "restore", "replay", "promote", "check", "teardown")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step. started_at is None while PENDING; elapsed_seconds is final once it has ended."""
+
+    phase: str
+    state: State = State.PENDING
+    started_at: datetime | None = None
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question asked of the copy and its answer; count: how many things were looked at."""
+
+    check: str
+    ok: bool
+    count: int
+    detail: str
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the copy showed. absent_heartbeat: 0 at the end of the archive. last_replayed_at: None without any replay."""
+
+    heartbeat: int
+    heartbeat_at: datetime
+    absent_heartbeat: int
+    last_replayed_at: datetime | None
+    last_replayed_lsn: str
+    timeline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """One restore into an isolated copy. target, backup: as asked for, None and "" for the newest.
+
+    pid: of the copy's server, for the reaper; 0 when there is none.
+    """
+
+    id: str
+    created_at: datetime
+    target: datetime | None = None
+    backup: str = ""
+    state: State = State.PENDING
+    label: str = ""
+    stop_at: datetime | None = None
+    phases: tuple[Phase, ...] = field(default_factory=lambda: tuple(Phase(name) for name in PHASES))
+    checks: tuple[Check, ...] = ()
+    proof: Proof | None = None
+    rpo_seconds: float | None = None
+    rto_seconds: float | None = None
+    isolation: str = ""
+    ended_at: datetime | None = None
+    error: Fault | None = None
+    pid: int = 0
+
+    def phase(self, name: str) -> Phase:
+        """The phase of this name."""
+        return self.phases[PHASES.index(name)]
+
+    def entered(self, name: str, *, now: datetime) -> Self:
+        """Phase *name* begins, and what ran before it has ended well."""
+        drill = self.left(now=now) if any(phase.state is State.RUNNING for phase in self.phases) else self
+        return drill._with(Phase(name, State.RUNNING, now), State.RUNNING)
+
+    def left(self, *, now: datetime, well: bool = True) -> Self:
+        """The running phase has ended."""
+        ended = State.SUCCEEDED if well else State.FAILED
+        phases = tuple(_ended(phase, ended, now) if phase.state is State.RUNNING else phase for phase in self.phases)
+        return replace(self, phases=phases)
+
+    def failed(self, error: AppError, *, now: datetime) -> Self:
+        """The drill has failed for *error*; the first fault stays, teardown may still follow."""
+        return replace(self.left(now=now, well=False), error=self.error or Fault.of(error))
+
+    def ended(self, *, now: datetime) -> Self:
+        """The last word: SUCCEEDED only without any fault and with every check answered rightly."""
+        good = self.error is None and bool(self.checks) and all(check.ok for check in self.checks)
+        state = State.SUCCEEDED if good else State.FAILED
+        return replace(self.left(now=now), state=state, ended_at=now, pid=0)
+
+    def planned(self, chosen: Plan) -> Self:
+        """What will be restored, and to where."""
+        return replace(self, label=chosen.label, stop_at=chosen.stop_at)
+
+    def _with(self, phase: Phase, state: State) -> Self:
+        phases = tuple(phase if old.phase == phase.phase else old for old in self.phases)
+        return replace(self, phases=phases, state=state)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as JSON; moments as ISO 8601."""
+        document: dict[str, Any] = stamp(asdict(self))
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The value that to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        proof, error = document["proof"], document["error"]
+        fields = dict(document)
+        for name in ("created_at", "target", "stop_at", "ended_at"):
+            fields[name] = moment(document[name])
+        fields["state"] = State(document["state"])
+        fields["phases"] = tuple(_phase(phase) for phase in document["phases"])
+        fields["checks"] = tuple(Check(**check) for check in document["checks"])
+        fields["proof"] = _proof(proof) if proof else None
+        fields["error"] = Fault.from_json(error) if error else None
+        return cls(**fields)
+
+
+def _ended(phase: Phase, state: State, now: datetime) -> Phase:
+    started = phase.started_at or now
+    return replace(phase, state=state, elapsed_seconds=max(0.0, (now - started).total_seconds()))
+
+
+def _phase(document: Mapping[str, Any]) -> Phase:
+    return Phase(
+        document["phase"], State(document["state"]), moment(document["started_at"]), float(document["elapsed_seconds"])
+    )
+
+
+def _proof(document: Mapping[str, Any]) -> Proof:
+    at, last = moment(document["heartbeat_at"]), moment(document["last_replayed_at"])
+    if at is None:
+        raise ValueError("a proof has a heartbeat time")
+    return Proof(**{**document, "heartbeat_at": at, "last_replayed_at": last})

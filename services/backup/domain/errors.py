@@ -1,0 +1,69 @@
+"""Every refusal of the backup service."""
+
+from libs.errors import AppError, Kind
+
+
+class BackupNotFound(AppError):
+    """Neither our id nor the engine's label names a backup."""
+
+    kind, reason = Kind.NOT_FOUND, "BACKUP_NOT_FOUND"
+
+
+class DrillNotFound(AppError):
+    """No journal of that id."""
+
+    kind, reason = Kind.NOT_FOUND, "DRILL_NOT_FOUND"
+
+
+class BackupBusy(AppError):
+    """A backup, expire or drill is running, in this process or another one."""
+
+    kind, reason = Kind.PRECONDITION, "BACKUP_BUSY"
+
+
+class NoBackup(AppError):
+    """The repository holds nothing to restore."""
+
+    kind, reason = Kind.PRECONDITION, "NO_BACKUP"
+
+
+class TargetBeforeFirstBackup(AppError):
+    """No backup, or no heartbeat, ends before the target."""
+
+    kind, reason = Kind.PRECONDITION, "TARGET_BEFORE_FIRST_BACKUP"
+
+
+class TargetNotArchived(AppError):
+    """The target lies in the future, or no archived heartbeat follows it."""
+
+    kind, reason = Kind.PRECONDITION, "TARGET_NOT_ARCHIVED"
+
+
+class DiskShort(AppError):
+    """The copy would not fit beside what must stay free."""
+
+    kind, reason = Kind.PRECONDITION, "DISK_SHORT"
+
+
+class EngineFailed(AppError):
+    """The engine, or the copy's server, ended with a fault; facts: command, code."""
+
+    kind, reason = Kind.INTERNAL, "BACKUP_ENGINE_FAILED"
+
+
+class EngineAway(AppError):
+    """The engine cannot reach its repository or the server now; the same call may work later."""
+
+    kind, reason = Kind.UNAVAILABLE, "UNAVAILABLE"
+
+
+class Interrupted(AppError):
+    """The service ended while this was under way."""
+
+    kind, reason = Kind.UNAVAILABLE, "UNAVAILABLE"
+
+
+class ChecksFailed(AppError):
+    """The copy was restored and at least one question about it was answered wrongly."""
+
+    kind, reason = Kind.INTERNAL, "INTERNAL"

@@ -1,0 +1,106 @@
+"""Which backup to restore, where to stop, and which heartbeats must then be there: decided before anything is touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.backup.domain import heartbeat
+from services.backup.domain.errors import (
+    BackupNotFound,
+    DiskShort,
+    NoBackup,
+    TargetBeforeFirstBackup,
+    TargetNotArchived,
+)
+from services.backup.domain.heartbeat import Beat
+from services.backup.domain.repository import Repository, Stored
+
+# Recovery compares a target with commit times. A beat's commit follows its row's time by less than this.
+COMMIT_WINDOW = timedelta(seconds=1)
+# The engine keeps whole seconds, cut off: a backup that ended "at 12" may have ended at 12.9.
+STOP_PRECISION = timedelta(seconds=1)
+# Room for replayed WAL, temporary files and the log, beside the copy itself.
+_SPARE_BYTES = 512 << 20
+_GROWTH = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """stop_at: where recovery is told to stop, None for the end of the archive.
+
+    at_least, at_most: the newest heartbeat of the copy has to lie between these numbers, both included; at_most is None
+    at the end of the archive. They differ only when the target falls into the commit of a beat. ended_before: time of
+    beat at_most + 1, which must be absent; None at the end of the archive.
+    """
+
+    label: str
+    database_bytes: int
+    stop_at: datetime | None
+    at_least: int
+    at_most: int | None
+    ended_before: datetime | None
+
+
+def plan(
+    repository: Repository, beats: Sequence[Beat], *, target: datetime | None, wanted: Stored | None, now: datetime
+) -> Plan:
+    """How to reach *target* (None: the end of the archive) from *wanted* (None: the newest backup that fits).
+
+    beats: production's newest heartbeats, ascending; at least those around the target. Raises NoBackup,
+    TargetBeforeFirstBackup and TargetNotArchived.
+    """
+    if not repository.backups:
+        raise NoBackup("The repository holds no backup.")
+    if target is None:
+        return _to_the_end(repository, beats, wanted)
+    if target > now:
+        raise TargetNotArchived("The target lies in the future.", target=target.isoformat())
+    chosen = _ending_before(repository, target, wanted)
+    return _between_beats(chosen, repository.archive_max, beats, target)
+
+
+def _to_the_end(repository: Repository, beats: Sequence[Beat], wanted: Stored | None) -> Plan:
+    chosen = wanted or repository.backups[-1]
+    known = [beat.sequence for beat in beats if heartbeat.archived(beat, repository.archive_max)]
+    if not known:
+        raise TargetNotArchived("No heartbeat is archived yet, so the copy could not be judged.")
+    return Plan(chosen.label, chosen.database_bytes, None, max(known), None, None)
+
+
+def _ending_before(repository: Repository, target: datetime, wanted: Stored | None) -> Stored:
+    fitting = [backup for backup in repository.backups if backup.ended_at + STOP_PRECISION <= target]
+    if wanted is not None:
+        fitting = [backup for backup in fitting if backup.label == wanted.label]
+    if not fitting:
+        raise TargetBeforeFirstBackup("No backup ends before the target.", target=target.isoformat())
+    return fitting[-1]
+
+
+def _between_beats(chosen: Stored, archive_max: str, beats: Sequence[Beat], target: datetime) -> Plan:
+    before = [beat for beat in beats if beat.created_at <= target]
+    after = [beat for beat in beats if beat.created_at > target]
+    if not after or not heartbeat.archived(after[0], archive_max):
+        raise TargetNotArchived("No archived heartbeat follows the target.", target=target.isoformat())
+    if not before:
+        raise TargetBeforeFirstBackup("No heartbeat precedes the target.", target=target.isoformat())
+    newest = before[-1]
+    committing = target - newest.created_at < COMMIT_WINDOW and newest.sequence > 1
+    at_least = newest.sequence - 1 if committing else newest.sequence
+    return Plan(chosen.label, chosen.database_bytes, target, at_least, newest.sequence, after[0].created_at)
+
+
+def named(repository: Repository, label: str) -> Stored:
+    """The backup with this label. Raises BackupNotFound."""
+    for backup in repository.backups:
+        if backup.label == label:
+            return backup
+    raise BackupNotFound("No such backup.", backup=label)
+
+
+def room(free_bytes: int, database_bytes: int) -> None:
+    """Raise DiskShort when a copy of *database_bytes* does not fit into *free_bytes* with some to spare."""
+    needed = int(database_bytes * _GROWTH) + _SPARE_BYTES
+    if free_bytes < needed:
+        raise DiskShort(
+            "The disk has too little room for the restored copy.", free_bytes=free_bytes, needed_bytes=needed
+        )

@@ -1,0 +1,5 @@
+"""Alembic's entry point for the schema `events`."""
+
+from libs.db import migrate
+
+migrate.run()

@@ -1,0 +1,1 @@
+"""What the backup service can do: one verb, one method; nothing here knows the wire."""

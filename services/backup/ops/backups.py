@@ -1,0 +1,142 @@
+"""Taking and showing backups."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from libs.clock import Clock
+from libs.errors import AppError
+from libs.observability import log
+from libs.principal import Principal
+from services.backup.adapters.engine import Engine
+from services.backup.adapters.journal import Journal
+from services.backup.adapters.lock import EngineLock
+from services.backup.domain.backup import Backup
+from services.backup.domain.errors import BackupNotFound, EngineFailed, Interrupted
+from services.backup.domain.progress import State
+from services.backup.domain.repository import BackupType, Repository
+from services.backup.ops.board import Board
+from services.backup.ops.record import Recorder
+
+_log = log.get(__name__)
+_OVER = (State.SUCCEEDED, State.FAILED)
+
+
+class Backups:
+    """One backup at a time on this machine; each is followed by its journal and the board."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal[Backup],
+        lock: Callable[[], EngineLock],
+        recorder: Recorder,
+        *,
+        now: Clock,
+        ids: Callable[[], str],
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._lock = lock
+        self._recorder = recorder
+        self._now = now
+        self._ids = ids
+        self._board: Board[Backup] = Board()
+        self._task: asyncio.Task[None] | None = None
+
+    async def create(self, who: Principal, type: BackupType | None) -> Backup:
+        """Start one and return it running. type: None takes a full one first and incremental ones after it.
+
+        Raises BackupBusy while a backup or drill runs.
+        """
+        lock = self._lock()
+        made = self._ids()
+        lock.take(f"backup {made}")
+        try:
+            chosen = type or await self._default()
+            backup = Backup(made, chosen, State.RUNNING, self._now())
+            self._keep(backup)
+        except BaseException:
+            lock.free()
+            raise
+        self._task = asyncio.create_task(self._run(backup, lock), name="backup")
+        await self._recorder.audit(who, "backup.created", backup=made, type=chosen.value)
+        return backup
+
+    async def get(self, id: str) -> Backup:
+        """By our id or the engine's label. Raises BackupNotFound."""
+        own = self._board.get(id)
+        if own is not None:
+            return own
+        for backup in await self.list():
+            if id in (backup.id, backup.label):
+                return backup
+        raise BackupNotFound("No such backup.", backup=id)
+
+    async def list(self) -> list[Backup]:
+        """Newest first: what the repository holds, under our ids where we took it, and our own running or failed ones."""
+        return self.merge(await self._engine.inspect())
+
+    def merge(self, repository: Repository) -> list[Backup]:
+        """As list, from a *repository* read already."""
+        own = self._board.all()
+        known = {backup.label: backup for backup in own if backup.label}
+        stored = [known.get(one.label, Backup.of(one)) for one in repository.backups]
+        unfinished = [backup for backup in own if not backup.label]
+        return sorted([*stored, *unfinished], key=lambda backup: backup.started_at, reverse=True)
+
+    async def watch(self, id: str) -> AsyncIterator[Backup]:
+        """The backup now and after each change, until it has ended. Raises BackupNotFound."""
+        backup = await self.get(id)
+        if backup.state in _OVER:
+            yield backup
+            return
+        async for backup in self._board.watch(backup.id):
+            yield backup
+            if backup.state in _OVER:
+                return
+
+    def recover(self) -> None:
+        """Read the journal; what an ended process left unfinished has failed. The caller holds the lock."""
+        for id, backup in self._journal.load().items():
+            if backup.state in _OVER:
+                self._board.seed(id, backup)
+                continue
+            gone = Interrupted("The service ended while the backup was running.")
+            failed = backup.failed(gone, now=self._now())
+            self._journal.save(id, failed.to_json())
+            self._board.seed(id, failed)
+
+    async def settle(self, seconds: float) -> None:
+        """Let a running backup end within *seconds*, then end it."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=seconds)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _default(self) -> BackupType:
+        held = await self._engine.inspect()
+        return BackupType.INCREMENTAL if held.backups else BackupType.FULL
+
+    def _keep(self, backup: Backup) -> None:
+        self._journal.save(backup.id, backup.to_json())
+        self._board.put(backup.id, backup)
+
+    async def _run(self, backup: Backup, lock: EngineLock) -> None:
+        try:
+            stored = await self._engine.backup(backup.type, lambda percent: self._progress(backup, percent))
+            ended = backup.completed(stored, now=self._now())
+        except AppError as error:
+            _log.error("backup_failed", backup=backup.id, reason=error.reason, fault=error.message)
+            ended = backup.failed(error, now=self._now())
+        except asyncio.CancelledError:
+            ended = backup.failed(Interrupted("The service was stopped."), now=self._now())
+        except Exception as error:
+            _log.exception("backup_failed", backup=backup.id)
+            ended = backup.failed(EngineFailed(f"Unexpected fault: {type(error).__name__}."), now=self._now())
+        finally:
+            lock.free()
+        self._keep(ended)
+
+    def _progress(self, backup: Backup, percent: float) -> None:
+        self._board.put(backup.id, replace(backup, progress_percent=int(percent)))

@@ -1,0 +1,146 @@
+"""Starting, showing and cleaning up after drills; services.backup.ops.run is what a drill does."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from libs.clock import Clock
+from libs.observability import log
+from libs.principal import Principal
+from services.backup.adapters.engine import Engine
+from services.backup.adapters.journal import Journal
+from services.backup.adapters.lock import EngineLock
+from services.backup.adapters.place import Place
+from services.backup.domain import plan as planning
+from services.backup.domain.drill import PHASES, Drill
+from services.backup.domain.errors import DrillNotFound, Interrupted
+from services.backup.domain.plan import Plan
+from services.backup.domain.progress import State
+from services.backup.ops.board import Board
+from services.backup.ops.heartbeats import Heartbeats
+from services.backup.ops.record import Recorder
+from services.backup.ops.run import Run, Tools
+
+_log = log.get(__name__)
+_OVER = (State.SUCCEEDED, State.FAILED)
+
+
+class Drills:
+    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        journal: Journal[Drill],
+        lock: Callable[[], EngineLock],
+        heartbeats: Heartbeats,
+        recorder: Recorder,
+        label_of: Callable[[str], str],
+        *,
+        now: Clock,
+        ids: Callable[[], str],
+    ) -> None:
+        self._tools = tools
+        self._journal = journal
+        self._lock = lock
+        self._heartbeats = heartbeats
+        self._recorder = recorder
+        self._label_of = label_of
+        self._now = now
+        self._ids = ids
+        self._board: Board[Drill] = Board()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _engine(self) -> Engine:
+        return self._tools.engine
+
+    async def create(self, who: Principal, *, target: datetime | None, backup: str) -> Drill:
+        """Start one and return it. Everything that can be refused is refused here, before anything is touched.
+
+        Raises BackupBusy, NoBackup, BackupNotFound, TargetBeforeFirstBackup, TargetNotArchived, DiskShort.
+        """
+        lock = self._lock()
+        made = self._ids()
+        lock.take(f"drill {made}")
+        try:
+            began = Drill(made, self._now(), target, backup).entered("select", now=self._now())
+            chosen = await self._select(target, backup)
+            drill = began.planned(chosen)
+            self._keep(drill)
+        except BaseException:
+            lock.free()
+            raise
+        run = Run(self._tools, drill, chosen, keep=self._keep, now=self._now)
+        self._task = asyncio.create_task(self._follow(run, lock), name="drill")
+        await self._recorder.audit(who, "drill.created", drill=made, backup=chosen.label)
+        return drill
+
+    def get(self, id: str) -> Drill:
+        """By id. Raises DrillNotFound."""
+        drill = self._board.get(id)
+        if drill is None:
+            raise DrillNotFound("No such drill.", drill=id)
+        return drill
+
+    def list(self) -> list[Drill]:
+        """Newest first."""
+        return self._board.all()[::-1]
+
+    async def watch(self, id: str) -> AsyncIterator[Drill]:
+        """The drill now and after each change, until it has ended. Raises DrillNotFound."""
+        self.get(id)
+        async for drill in self._board.watch(id):
+            yield drill
+            if drill.state in _OVER:
+                return
+
+    def recover(self) -> None:
+        """Read the journal, clean up after whatever an ended process left, and say so. The caller holds the lock."""
+        drills = self._journal.load()
+        for id, drill in drills.items():
+            ended = drill if drill.state in _OVER else self._clean(drill)
+            self._board.seed(id, ended)
+        for left in self._tools.drills_dir.iterdir():
+            if left.is_dir():
+                _log.warning("leftover_removed", directory=left.name)
+                Place.of(left.name, drills=self._tools.drills_dir, run=self._tools.run_dir).remove()
+
+    async def settle(self, seconds: float) -> None:
+        """Let a running drill end within *seconds*, then end it; its copy is removed either way."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=seconds)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _select(self, target: datetime | None, backup: str) -> Plan:
+        repository = await self._engine.inspect()
+        wanted = planning.named(repository, self._label_of(backup)) if backup and repository.backups else None
+        beats = await self._heartbeats.around(target)
+        chosen = planning.plan(repository, beats, target=target, wanted=wanted, now=self._now())
+        planning.room(shutil.disk_usage(self._tools.drills_dir).free, chosen.database_bytes)
+        return chosen
+
+    def _clean(self, drill: Drill) -> Drill:
+        running = [name for name in PHASES if drill.phase(name).state is State.RUNNING]
+        phase = running[0] if running else "select"
+        _log.warning("drill_interrupted", drill=drill.id, phase=phase)
+        gone = Interrupted(f"The service ended while the drill was in phase {phase}.", phase=phase)
+        failed = drill.failed(gone, now=self._now()).entered("teardown", now=self._now())
+        removed = Place.of(drill.id, drills=self._tools.drills_dir, run=self._tools.run_dir).remove()
+        ended = failed.left(now=self._now(), well=removed).ended(now=self._now())
+        self._journal.save(ended.id, ended.to_json())
+        return ended
+
+    def _keep(self, drill: Drill) -> None:
+        self._journal.save(drill.id, drill.to_json())
+        self._board.put(drill.id, drill)
+
+    async def _follow(self, run: Run, lock: EngineLock) -> None:
+        try:
+            ended = await run.to_the_end()
+        finally:
+            lock.free()
+        self._keep(ended)
+        await self._recorder.mirror(ended)

@@ -1,0 +1,94 @@
+"""Writing heartbeats: on a period, and on demand."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from libs import process
+from libs.clock import Clock
+from libs.db import Database
+from libs.errors import AppError
+from libs.observability import log
+from libs.principal import System
+from services.backup.adapters.ledger import Ledger
+from services.backup.domain import heartbeat
+from services.backup.domain.heartbeat import Beat
+from services.backup.store import heartbeats as rows
+
+_log = log.get(__name__)
+_WHO = System("backup")
+_RECENT = 50
+
+
+class Heartbeats:
+    """key: of the signatures, at least 32 bytes. ledger: the copy outside the database. Also the Part that runs the loop."""
+
+    def __init__(self, db: Database, ledger: Ledger, *, key: bytes, period_seconds: float, now: Clock) -> None:
+        self._db = db
+        self._ledger = ledger
+        self._key = key
+        self._period_seconds = period_seconds
+        self._now = now
+        self._task: asyncio.Task[None] | None = None
+
+    async def beat(self, *, tick: int | None = None) -> Beat | None:
+        """Write one; None when another replica wrote this *tick*'s. Raises Unavailable without a database."""
+        async with self._db.begin(_WHO) as tx:
+            beat = await rows.append(tx, lambda bare: heartbeat.sign(bare, self._key), tick=tick)
+        if beat is not None:
+            await asyncio.to_thread(self._ledger.append, beat)
+        return beat
+
+    async def recent(self) -> list[Beat]:
+        """The newest beats, ascending: the database's word, or the ledger's when there is no database."""
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return await rows.newest(tx, _RECENT)
+        except AppError:
+            return (await asyncio.to_thread(self._ledger.beats))[-_RECENT:]
+
+    async def around(self, at: datetime | None) -> list[Beat]:
+        """What a drill to *at* needs to know: the beats on either side, or the recent ones for the end of the archive."""
+        if at is None:
+            return await self.recent()
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return await rows.around(tx, at)
+        except AppError:
+            return _around(await asyncio.to_thread(self._ledger.beats), at)
+
+    async def remembered(self) -> int:
+        """The newest number in the ledger, 0 when it is empty; a database behind it has been restored."""
+        known = await asyncio.to_thread(self._ledger.beats)
+        return known[-1].sequence if known else 0
+
+    async def start(self) -> None:
+        """Begin the loop; it waits for nothing."""
+        self._task = process.spawn(self._loop(), name="heartbeats")
+
+    def refuse(self) -> None:
+        """Nothing: heartbeats go on as long as the process does."""
+
+    async def drain(self, seconds: float) -> None:
+        """Nothing to hand over."""
+
+    async def stop(self) -> None:
+        """End the loop."""
+        await process.cancel(self._task)
+
+    async def _loop(self) -> None:
+        while True:
+            period = self._period_seconds
+            try:
+                await self.beat(tick=int(self._now().timestamp() // period))
+            except AppError as error:
+                _log.warning("heartbeat_not_written", reason=error.reason)
+            except OSError as error:
+                _log.error("heartbeat_not_kept", fault=error.strerror)
+            await asyncio.sleep(period - self._now().timestamp() % period)
+
+
+def _around(beats: Sequence[Beat], at: datetime) -> list[Beat]:
+    before = [beat for beat in beats if beat.created_at <= at]
+    after = [beat for beat in beats if beat.created_at > at]
+    return [*before[-1:], *after[:1]]

@@ -1,0 +1,1 @@
+"""Queries of the backup service; each takes a Tx."""
