@@ -52,6 +52,6 @@ class SessionEnded(AppError):
 
 
 class ForeignEvent(AppError):
-    """An event of another user reached a connection: a fault of ours. Nothing of it was written, the stream is closed."""
+    """An event of another user reached a connection: our fault. Nothing of it is written, the stream is closed."""
 
     kind, reason = Kind.INTERNAL, "INTERNAL"

@@ -37,7 +37,8 @@ class Frame:
 def check_data(data: str) -> None:
     """Refuse what Postgres could not keep as it is, or a reader not parse. Raises EventInvalid.
 
-    Refused: not an object, more than 64 KiB of UTF-8, nested deeper than 64, NUL or lone surrogates, numbers beyond a double's range.
+    Refused: not an object, more than 64 KiB of UTF-8, nested deeper than 64, NUL or lone surrogates, numbers beyond the
+    range of a double.
     """
     if len(data.encode(errors="surrogatepass")) > MAX_DATA_BYTES:
         raise _invalid(f"is longer than {MAX_DATA_BYTES} bytes")

@@ -49,7 +49,8 @@ def token(epoch: str, offset: int) -> str:
 def start(resume: str, position: Position) -> Start:
     """Decide where a reader goes on. resume: "" for now, "earliest", or a token as told before.
 
-    A token that leads to no gapless continuation gives a Reset and goes on from the newest event. Raises ResumeTokenInvalid.
+    A token that cannot be continued without a gap gives a Reset and goes on from the newest event.
+    Raises ResumeTokenInvalid.
     """
     if resume == "":
         return Start(position.newest)
@@ -58,6 +59,12 @@ def start(resume: str, position: Position) -> Start:
     epoch, offset = parse(resume)
     cause = _gap(epoch, offset, position)
     return Start(offset) if cause == "" else Start(position.newest, reset(cause, position))
+
+
+def check(resume: str) -> None:
+    """Raises ResumeTokenInvalid unless *resume* is "", "earliest" or a token."""
+    if resume not in ("", EARLIEST):
+        parse(resume)
 
 
 def reset(cause: str, position: Position) -> Reset:

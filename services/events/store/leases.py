@@ -15,8 +15,8 @@ _EVICT = text(
     " AND expires_at <= clock_timestamp() AND opened_at <= clock_timestamp() - interval '1 minute'"
 )
 _COUNT = text(
-    "SELECT count(*) FILTER (WHERE expires_at > clock_timestamp()),"
-    " count(*) FILTER (WHERE opened_at > clock_timestamp() - interval '1 minute')"
+    "SELECT count(*) FILTER (WHERE expires_at > clock_timestamp()) AS open,"
+    " count(*) FILTER (WHERE opened_at > clock_timestamp() - interval '1 minute') AS recent"
     " FROM events.leases WHERE organization_id = :organization_id AND user_id = :user_id"
 )
 _OPEN = text(
@@ -28,7 +28,8 @@ _ARRAYS = [bindparam(name, type_=ARRAY(Text)) for name in ("organizations", "use
 # Also puts back a row that expired while the database was away: the stream is open, so it has to count.
 _REFRESH = text(
     "INSERT INTO events.leases AS l (organization_id, user_id, connection_id, replica, opened_at, expires_at)"
-    " SELECT o, u, c, :replica, clock_timestamp() - interval '1 minute', clock_timestamp() + make_interval(secs => :seconds)"
+    " SELECT o, u, c, :replica, clock_timestamp() - interval '1 minute',"
+    " clock_timestamp() + make_interval(secs => :seconds)"
     " FROM unnest(:organizations, :users, :connections) AS held(o, u, c)"
     " ON CONFLICT (organization_id, user_id, connection_id) DO UPDATE SET expires_at = excluded.expires_at"
 ).bindparams(*_ARRAYS)
@@ -55,8 +56,7 @@ async def count(tx: Tx, owner: Owner) -> Count:
     """The user's streams over all replicas, expired rows evicted first."""
     arguments = {"organization_id": owner[0], "user_id": owner[1]}
     await tx.execute(_EVICT, arguments)
-    row = (await tx.execute(_COUNT, arguments)).one()
-    return Count(int(row[0]), int(row[1]))
+    return Count(**(await tx.execute(_COUNT, arguments)).mappings().one())
 
 
 async def open(tx: Tx, owner: Owner, connection_id: str, *, replica: str, seconds: float) -> None:

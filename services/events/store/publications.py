@@ -24,8 +24,8 @@ async def claim(tx: Tx, who: User, request_id: str, fingerprint: bytes) -> tuple
     claimed = await tx.execute(_CLAIM, {**owner, "request_id": request_id, "fingerprint": fingerprint})
     if claimed.one_or_none() is not None:
         return None
-    row = (await tx.execute(_FIND, {"request_id": request_id})).one()
-    return bytes(row[0]), int(row[1])
+    row = (await tx.execute(_FIND, {"request_id": request_id})).mappings().one()
+    return bytes(row["fingerprint"]), int(row["event_offset"])
 
 
 async def finish(tx: Tx, request_id: str, offset: int) -> None:

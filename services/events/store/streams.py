@@ -31,5 +31,8 @@ async def positions(tx: Tx, owners: Sequence[Owner]) -> dict[Owner, Position]:
     now = await epoch(tx)
     arguments = {"organizations": [each[0] for each in owners], "users": [each[1] for each in owners]}
     rows = await tx.execute(_POSITIONS, arguments)
-    found = {(row[0], row[1]): Position(now, row[2], row[3]) for row in rows}
+    found = {
+        (row["organization_id"], row["user_id"]): Position(now, row["oldest_offset"], row["newest_offset"])
+        for row in rows.mappings()
+    }
     return {owner: found.get(owner, Position(now, 0, 0)) for owner in owners}

@@ -25,7 +25,7 @@ CREATE TABLE events.streams (
     FOREIGN KEY (organization_id, user_id) REFERENCES auth.users (organization_id, id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE events.streams IS 'scope: service';
-COMMENT ON COLUMN events.streams.newest_offset IS 'Locked by each append until commit: offsets are dense and ordered by commit.';
+COMMENT ON COLUMN events.streams.newest_offset IS 'Locked by an append until commit: dense, and ordered by commit.';
 
 CREATE TABLE events.entries (
     organization_id text NOT NULL,
@@ -70,7 +70,7 @@ CREATE TABLE events.epoch (
     changed_at timestamptz NOT NULL,
     reason text NOT NULL
 );
-COMMENT ON TABLE events.epoch IS 'scope: global (one value for the installation: which life of the database the offsets belong to)';
+COMMENT ON TABLE events.epoch IS 'scope: global (one value: which life of the database the offsets belong to)';
 """
 
 _SECURITY = f"""

@@ -1,0 +1,1 @@
+"""What this service does: publish, open a stream, follow it, keep it honest while it lives, end it."""

@@ -1,0 +1,41 @@
+"""Appends to the caller's own stream."""
+
+import hashlib
+from collections.abc import Callable
+
+from libs.db import Database, retrying
+from libs.principal import User
+from services.events.domain.errors import RequestIdReused
+from services.events.domain.event import Event, check_data
+from services.events.store import entries, publications
+
+
+class Publisher:
+    """wake(channel, payload): asks for a wake-up of the hubs once the event is durable."""
+
+    def __init__(self, database: Database, *, wake: Callable[[str, str], None]) -> None:
+        self._database, self._wake = database, wake
+
+    async def publish(self, who: User, *, type: str, data: str, request_id: str = "") -> Event:
+        """Append one event and return it with its offset.
+
+        request_id: "" for none; a repeat within 24 hours gets the first event, or its offset and what was sent once the
+        event is no longer kept. Raises EventInvalid, Unavailable, RequestIdReused when the id stands for another event.
+        """
+        check_data(data)
+        return await retrying(self._publish)(who, type, data, request_id)
+
+    async def _publish(self, who: User, type: str, data: str, request_id: str) -> Event:
+        async with self._database.begin(who) as tx:
+            if request_id:
+                fingerprint = hashlib.sha256(f"{type}\0{data}".encode()).digest()
+                first = await publications.claim(tx, who, request_id, fingerprint)
+                if first is not None:
+                    if first[0] != fingerprint:
+                        raise RequestIdReused("The request_id was used before with another event.", field="request_id")
+                    kept = await entries.get(tx, first[1])
+                    return kept or Event(who.organization_id, who.user_id, first[1], type, data, tx.now())
+            offset = await entries.append(tx, who, type, data, wake=self._wake)
+            if request_id:
+                await publications.finish(tx, request_id, offset)
+            return Event(who.organization_id, who.user_id, offset, type, data, tx.now())

@@ -1,0 +1,1 @@
+"""holdfast.events.v1 over gRPC."""
