@@ -145,10 +145,11 @@ def _load(path: str, *, private: bool) -> tuple[bytes, _Stamp]:
         raise SecretFault("is missing") from None
     except OSError as error:
         raise SecretFault(f"cannot be read ({error.strerror})") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise SecretFault("is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise SecretFault("is not a regular file")
         if private and status.st_mode & 0o077:
             raise SecretFault(f"is open to group or world (mode {stat.S_IMODE(status.st_mode):04o})")
         if status.st_size > MAX_BYTES:

@@ -160,9 +160,10 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: what it must have is checked before any body is read."""
-        if self._parser is not None and self._parser.get_http_version() != "1.1":
+        parser = self._parser
+        if parser is not None and parser.get_http_version() != "1.1":
             self._fail(505)
-        if self._hosts != 1:
+        if self._hosts != 1 or (parser is not None and parser.should_upgrade()):
             self._fail(400)
 
     def on_body(self, body: bytes) -> None:
@@ -239,8 +240,9 @@ class Connection(asyncio.Protocol):
             self.deadline = self._server.time() + self._server.limits.write_seconds
             transport.close()
         elif self._queue:
-            # By the loop, so that a long pipeline neither recurses nor starves the other connections.
-            self._server.loop.call_soon(self._next)
+            # By the loop, so that a long pipeline neither recurses nor starves the other connections; in a fresh
+            # context, so that no request inherits the ids of the one before it.
+            self._server.loop.call_soon(self._next, context=self._server.context.copy())
         elif not self._paused:
             limits = self._server.limits
             self.deadline = self._server.time() + (limits.read_seconds if self._reading else limits.idle_seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import math
 import os
@@ -23,7 +24,8 @@ __all__ = ["Handler", "Server"]
 class Server:
     """Serves *handle* on *address* (`unix:/path` or `host:port`; port 0 chooses one). A libs.process Part.
 
-    quick: asked first and without a task; None sends the request on to *handle*. It must not block or await.
+    quick: asked first and without a task; None sends the request on to *handle*. It must not block,
+    nor set context variables.
     on_error: the answer for what a handler raised; by default 500, logged by class. mode: of the Unix socket.
     """
 
@@ -43,6 +45,7 @@ class Server:
         """Where it listens; after `start` with the port that was chosen."""
         self.loop: asyncio.AbstractEventLoop
         self.time: Callable[[], float]
+        self.context: contextvars.Context
         self._on_error, self._mode = on_error, mode
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -54,6 +57,7 @@ class Server:
         """Listen. Raises OSError when the address is taken by a live process or cannot be had."""
         self.loop = asyncio.get_running_loop()
         self.time = self.loop.time
+        self.context = contextvars.copy_context()
         self._empty = asyncio.Event()
         self._empty.set()
         where = parse_address(self.address)

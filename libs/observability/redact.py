@@ -20,7 +20,7 @@ MAX_ITEMS = 50
 MAX_DEPTH = 4
 
 # Names that sound like credentials and are not.
-SAFE = frozenset({"kid", "key_id", "token_kind", "secret_name", "token_count", "key_count"})
+SAFE = frozenset({"kid", "key_id", "token_kind", "secret_name", "token_count", "key_count", "object_key"})
 _CREDENTIAL = re.compile(
     r"(?:^|[_\-.])(?:pass(?:word|wd|phrase)?|pwd|tokens?|jwt|csrf|xsrf|cookies?|set-cookie|authorization|auth_header|bearer"
     r"|secrets?|credentials?|keys?|apikey|dsn|conninfo|database_url|private|signature|otp|body|payload)(?:$|[_\-.])",
