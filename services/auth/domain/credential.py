@@ -93,7 +93,8 @@ def open_refresh(text: str, keys: Keyring) -> RefreshToken | None:
 def successor(token: RefreshToken, keys: Keyring, kid: str) -> RefreshToken:
     """The one token that follows *token*, made with the key *kid*: whoever asks again gets the same.
 
-    It follows from the parent's secret and a key that is not in the database, so neither a stolen database nor a stolen key
+    It follows from the parent's secret and a key that is not in the database, so neither a stolen database nor a
+    stolen key
     makes one, and nothing but digests is stored. Raises KeyError when that key is gone.
     """
     subject = f"{token.organization_id}.{token.user_id}.{token.session_id}.{token.generation + 1}"

@@ -1,6 +1,7 @@
 """The CSRF token: proof that the caller could read an answer of ours, without storing anything.
 
-<nonce>.<issued>.<mac>, where the MAC covers nonce, time, user and session under a key of its own. Source: requirement S6, OWASP CSRF cheat sheet.
+<nonce>.<issued>.<mac>, where the MAC covers nonce, time, user and session under a key of its own. Source: requirement
+S6, OWASP CSRF cheat sheet.
 """
 
 import hmac

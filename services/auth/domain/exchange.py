@@ -1,6 +1,8 @@
 """Which service may act for a person at which other one. Source: RFC 8693, requirement T3."""
 
-ALLOWED: frozenset[tuple[str, str]] = frozenset({("files", "events"), ("events", "files"), ("backup", "files"), ("backup", "events")})
+ALLOWED: frozenset[tuple[str, str]] = frozenset(
+    {("files", "events"), ("events", "files"), ("backup", "files"), ("backup", "events")}
+)
 """(caller, audience). A pair that is not here is refused, whatever the caller's credential."""
 
 

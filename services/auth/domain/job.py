@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SendVerification:
-    """Mail a fresh verification token. Put by the transaction that registers the account."""
+    """Mail a verification token. Put by the transaction that registers; the token is made when the mail is sent."""
 
-    account_id: str
+    link_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,17 @@ class Key:
         return f"Key(kid={self.kid!r}, secret=***)"
 
     def mac(self, purpose: str, message: str) -> bytes:
-        """32 bytes that prove *message* for *purpose*; a MAC for one purpose is worth nothing for another. Source: RFC 2104."""
+        """32 bytes that prove *message* for *purpose*; a MAC for one purpose is worth nothing for another. Source:
+        RFC 2104.
+        """
         return hmac.digest(hmac.digest(self.secret, purpose.encode(), "sha256"), message.encode(), "sha256")
 
 
 @dataclass(frozen=True)
 class Keyring:
-    """current signs; standby is known to verifiers before it signs; previous is known until what it signed has expired."""
+    """current signs; standby is known to verifiers before it signs; previous is known until what it signed has
+    expired.
+    """
 
     current: Key
     standby: Key | None = None
@@ -47,7 +51,8 @@ class Keyring:
 
 
 def parse(raw: bytes) -> Keyring:
-    """The keyring in a mounted file: {"current": {"kid", "key"}, "standby": … | null, "previous": … | null}, keys in base64url.
+    """The keyring in a mounted file: {"current": {"kid", "key"}, "standby": … | null, "previous": … | null}, keys in
+    base64url.
 
     Raises ValueError, naming no value, when the shape is wrong, a key is shorter than 32 bytes, or two are the same.
     """
@@ -97,6 +102,6 @@ def unbase64(text: str) -> bytes:
     return raw
 
 
-def digest(text: str) -> bytes:
-    """SHA-256 of *text*: all that is stored of a secret with at least 256 random bits (ASVS 5.0, 6.5.2)."""
-    return hashlib.sha256(text.encode()).digest()
+def digest(secret: bytes) -> bytes:
+    """SHA-256 of *secret*: all that is stored of one with at least 256 random bits (ASVS 5.0, 6.5.2)."""
+    return hashlib.sha256(secret).digest()

@@ -17,7 +17,9 @@ class Message:
 
 
 def verification(to: str, token: str, *, lifetime: timedelta, product: str, link: str) -> Message:
-    """The mail that proves an address. link: a page that takes the token after `#`, "" for none. The token has a line of its own."""
+    """The mail that proves an address. link: a page that takes the token after `#`, "" for none. The token has a line
+    of its own.
+    """
     hours = int(lifetime.total_seconds() // 3600)
     page = f"Or open this page:\n\n{link}#token={token}\n\n" if link else ""
     return Message(

@@ -1,7 +1,9 @@
 """Which passwords are accepted: long enough, not too long, and none that everybody tries first.
 
-No composition rules (ASVS 5.0 6.2.5). Common passwords are not a list to compare with but the ways people make them: a common
-word, dressed with digits, marks and look-alike letters; a run along the keyboard; one piece repeated. Source: NIST SP 800-63B 5.1.1.2.
+No composition rules (ASVS 5.0 6.2.5). Common passwords are not a list to compare with but the ways people make them:
+a common
+word, dressed with digits, marks and look-alike letters; a run along the keyboard; one piece repeated. Source: NIST SP
+800-63B 5.1.1.2.
 """
 
 import re
@@ -37,7 +39,9 @@ def normal(password: str) -> str:
 
 
 def accept(password: str, *, email: str = "") -> str:
-    """The normal form of a password somebody may choose. Raises PasswordRefused with the reason, never with the password."""
+    """The normal form of a password somebody may choose. Raises PasswordRefused with the reason, never with the
+    password.
+    """
     chosen = normal(password)
     if not MIN_CHARS <= len(chosen) <= MAX_CHARS:
         raise refused(f"needs {MIN_CHARS} to {MAX_CHARS} characters")

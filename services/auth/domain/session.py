@@ -4,8 +4,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from services.auth.domain.people import Standing
+
 REUSE_WINDOW = timedelta(seconds=10)
-"""How long a used refresh token is still answered with its successor even when that is in use already: tabs and lost replies.
+"""How long a used refresh token is still answered with its successor even when that is in use already: tabs and lost
+replies.
 Deviates from the letter of ASVS 5.0 10.4.5 on purpose."""
 
 
@@ -49,6 +52,18 @@ class Session:
     ended_why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A session that is alive: who it stands for, its newest generation, whether that one's handle was seen, when
+    idling ends it.
+    """
+
+    standing: Standing
+    generation: int
+    seen: bool
+    idle_expires_at: datetime
+
+
 class Verdict(Enum):
     """What to do with a refresh token that is genuinely ours."""
 
@@ -61,8 +76,10 @@ class Verdict(Enum):
 def judge(session: Session, generation: int, digest: bytes, *, now: datetime) -> Verdict:
     """What *session*, row locked, makes of a refresh token of *generation* whose SHA-256 is *digest*.
 
-    ROTATE: it is the newest. REPEAT: the newest's parent, whose child is unused or younger than REUSE_WINDOW; same answer again.
-    REUSED: older than that, so two parties hold the chain. UNKNOWN: newer than we know, or another history's (a restored database).
+    ROTATE: it is the newest. REPEAT: the newest's parent, whose child is unused or younger than REUSE_WINDOW; same
+    answer again.
+    REUSED: older than that, so two parties hold the chain. UNKNOWN: newer than we know, or another history's (a
+    restored database).
     """
     if generation == session.generation:
         return Verdict.ROTATE if digest == session.refresh_digest else Verdict.UNKNOWN

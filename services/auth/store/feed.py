@@ -9,7 +9,10 @@ from services.auth.store.tables import epoch_feed, link_tokens
 
 # A row whose transaction was still running at the last snapshot has an id of at least that snapshot's xmin.
 _HORIZON = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-_NEWER = text("SELECT id, subject_kind, subject_id FROM auth.epoch_feed WHERE transaction_id >= CAST(:horizon AS xid8) ORDER BY id")
+_NEWER = text(
+    "SELECT id, subject_kind, subject_id FROM auth.epoch_feed"
+    " WHERE transaction_id >= CAST(:horizon AS xid8) ORDER BY id"
+)
 
 
 async def horizon(tx: Tx) -> str:

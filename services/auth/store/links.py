@@ -1,40 +1,70 @@
 """Rows of mailed link tokens: digests only."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from libs.db import Tx
+from services.auth.domain.people import Link
 from services.auth.store.tables import link_tokens
 
+_LINK = select(
+    link_tokens.c.id,
+    link_tokens.c.account_id,
+    link_tokens.c.password_hash,
+    link_tokens.c.expires_at,
+    link_tokens.c.used_at,
+)
 
-async def add(tx: Tx, digest: bytes, account_id: str, purpose: str, expires_at: datetime) -> None:
-    """Remember a token that is about to be mailed."""
-    row = {"digest": digest, "account_id": account_id, "purpose": purpose, "created_at": tx.now(), "expires_at": expires_at}
+
+async def add(tx: Tx, made: Link, purpose: str) -> None:
+    """Insert a link that is about to be mailed."""
+    row = {
+        "id": made.id,
+        "account_id": made.account_id,
+        "purpose": purpose,
+        "password_hash": made.password_hash,
+        "created_at": tx.now(),
+        "expires_at": made.expires_at,
+    }
     await tx.execute(insert(link_tokens).values(row))
 
 
-async def use(tx: Tx, digest: bytes, purpose: str) -> str | None:
-    """The account of an unused, unexpired token, which is used now; None when there is none. Only one of two callers gets it."""
+async def lock(tx: Tx, link_id: str) -> Link | None:
+    """The link, row locked until *tx* ends."""
+    row = (await tx.execute(_LINK.where(link_tokens.c.id == link_id).with_for_update())).mappings().one_or_none()
+    return None if row is None else Link(**row)
+
+
+async def set_token(tx: Tx, link_id: str, digest: bytes, expires_at: datetime) -> None:
+    """Make *digest* the link's token: one mailed before for the same link is worth nothing from now on."""
+    await tx.execute(
+        update(link_tokens).where(link_tokens.c.id == link_id).values(digest=digest, expires_at=expires_at)
+    )
+
+
+async def use(tx: Tx, digest: bytes, purpose: str) -> Link | None:
+    """The unused, unexpired link with this token, which is used now; None when there is none. Only one of two callers
+    gets it.
+    """
     fresh = link_tokens.c.used_at.is_(None) & (link_tokens.c.expires_at > tx.now())
     taken = (
         update(link_tokens)
         .where(link_tokens.c.digest == digest, link_tokens.c.purpose == purpose, fresh)
         .values(used_at=tx.now())
-        .returning(link_tokens.c.account_id)
+        .returning(*_LINK.selected_columns)
     )
-    return (await tx.execute(taken)).scalar_one_or_none()
+    row = (await tx.execute(taken)).mappings().one_or_none()
+    return None if row is None else Link(**row)
 
 
-async def withdraw(tx: Tx, account_id: str, purpose: str) -> None:
-    """Forget the account's tokens for this purpose."""
-    gone = delete(link_tokens).where(link_tokens.c.account_id == account_id, link_tokens.c.purpose == purpose)
-    await tx.execute(gone)
-
-
-async def outstanding(tx: Tx, account_id: str, purpose: str) -> int:
-    """How many unexpired tokens the account has for this purpose."""
-    alive = select(link_tokens.c.digest).where(
-        link_tokens.c.account_id == account_id, link_tokens.c.purpose == purpose, link_tokens.c.expires_at > tx.now()
+async def mailed(tx: Tx, account_id: str, purpose: str, within: timedelta) -> int:
+    """How many tokens were mailed to the account lately."""
+    chosen = select(func.count()).where(
+        link_tokens.c.account_id == account_id,
+        link_tokens.c.purpose == purpose,
+        link_tokens.c.digest.is_not(None),
+        link_tokens.c.created_at > tx.now() - within,
     )
-    return len((await tx.execute(alive)).all())
+    found: int = (await tx.execute(chosen)).scalar_one()
+    return found

@@ -1,12 +1,12 @@
 """Rows of accounts, organizations and users."""
 
-from datetime import datetime
+from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from libs.db import Tx
-from services.auth.domain.people import Account, Member
+from services.auth.domain.people import Account, Member, Standing
 from services.auth.store.tables import accounts, organizations, users
 
 _ACCOUNT = select(
@@ -45,7 +45,9 @@ async def lock(tx: Tx, account_id: str) -> Account | None:
 
 
 async def add_account(tx: Tx, made: Account, email_key: str) -> bool:
-    """Insert *made*; False, and nothing done, when the address is taken, even by a transaction that commits meanwhile."""
+    """Insert *made*; False, and nothing done, when the address is taken, even by a transaction that commits
+    meanwhile.
+    """
     row = {
         "id": made.id,
         "email": made.email,
@@ -108,13 +110,16 @@ async def me(tx: Tx, organization_id: str, user_id: str) -> tuple[Member, str, s
     return None if row is None else (_member(row), row["email"], row["organization_display_name"])
 
 
-async def live_user(tx: Tx, organization_id: str, user_id: str) -> RowMapping | None:
-    """role, tier, user_epoch of a user whom nothing disables; the first half of the liveness predicate."""
+async def standing(tx: Tx, organization_id: str, user_id: str) -> Standing | None:
+    """The user as the first half of the liveness predicate sees it; None when it, its organization or person is
+    disabled.
+    """
     asked = select("*").select_from(func.auth.live_user(organization_id, user_id))
-    return (await tx.execute(asked)).mappings().one_or_none()
+    row = (await tx.execute(asked)).mappings().one_or_none()
+    return None if row is None else Standing(organization_id, user_id, "", row["role"], row["tier"], row["user_epoch"])
 
 
-async def _account(tx: Tx, chosen: Select[tuple[str, str, datetime, str, str, int, datetime, datetime]]) -> Account | None:
+async def _account(tx: Tx, chosen: Select[Any]) -> Account | None:
     row = (await tx.execute(chosen)).mappings().one_or_none()
     return None if row is None else Account(**row)
 

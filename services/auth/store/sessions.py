@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import RowMapping, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, insert, select, update
 
 from libs.db import Tx
-from services.auth.domain.session import Session
+from services.auth.domain.people import Standing
+from services.auth.domain.session import Live, Session
 from services.auth.store.tables import installation, operators, organizations, sessions, users
 
 
@@ -56,10 +56,24 @@ async def is_operator(tx: Tx, account_id: str) -> bool:
     return found.first() is not None
 
 
-async def live(tx: Tx, organization_id: str, user_id: str, session_id: str) -> RowMapping | None:
-    """The session as the one liveness predicate sees it; None when it is over. Columns: auth.live_session."""
+async def live(tx: Tx, organization_id: str, user_id: str, session_id: str) -> Live | None:
+    """The session as the one liveness predicate sees it at tx.now(); None when it is over. Columns:
+    auth.live_session.
+    """
     asked = select("*").select_from(func.auth.live_session(organization_id, user_id, session_id, tx.now()))
-    return (await tx.execute(asked)).mappings().one_or_none()
+    row = (await tx.execute(asked)).mappings().one_or_none()
+    if row is None:
+        return None
+    standing = Standing(
+        organization_id, user_id, session_id, row["role"], row["tier"], row["user_epoch"], operator=row["operator"]
+    )
+    return Live(standing, row["generation"], row["seen"], row["idle_expires_at"])
+
+
+async def find(tx: Tx, session_id: str) -> Session | None:
+    """The session, not locked."""
+    row = (await tx.execute(select(sessions).where(sessions.c.id == session_id))).mappings().one_or_none()
+    return None if row is None else Session(**row)
 
 
 async def seen(tx: Tx, session_id: str, generation: int) -> None:

@@ -48,9 +48,11 @@ users = Table(
 link_tokens = Table(
     "link_tokens",
     metadata,
-    Column("digest", LargeBinary, primary_key=True),
+    Column("id", Text, primary_key=True),
     Column("account_id", Text),
     Column("purpose", Text),
+    Column("digest", LargeBinary),
+    Column("password_hash", Text),
     Column("created_at", _At),
     Column("expires_at", _At),
     Column("used_at", _At),

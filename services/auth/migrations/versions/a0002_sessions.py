@@ -9,11 +9,16 @@ down_revision = "a0001"
 branch_labels = None
 depends_on = None
 
+# digest is set when the mail goes out. password_hash is what this registration chose: the link that is followed
+# decides, so that
+# nobody else who registered the same address meanwhile gets in with theirs.
 LINK_TOKENS = """
 CREATE TABLE auth.link_tokens (
-    digest bytea PRIMARY KEY CHECK (length(digest) = 32),
+    id text PRIMARY KEY CHECK (id ~ '^[a-z0-9]{1,40}$'),
     account_id text NOT NULL REFERENCES auth.accounts (id),
     purpose text NOT NULL CHECK (purpose IN ('verify_email')),
+    digest bytea UNIQUE CHECK (length(digest) = 32),
+    password_hash text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     used_at timestamptz
@@ -53,7 +58,8 @@ CREATE TABLE auth.installation (
 )
 """
 
-# transaction_id lets a reader ask for "everything that was not yet visible at my last snapshot" without gaps and without
+# transaction_id lets a reader ask for "everything that was not yet visible at my last snapshot" without gaps and
+# without
 # a lock: a sequence alone would skip rows that commit out of order.
 EPOCH_FEED = """
 CREATE TABLE auth.epoch_feed (
@@ -95,7 +101,8 @@ LANGUAGE sql STABLE SECURITY INVOKER AS $$
 $$
 """
 
-# One round trip for a whole heartbeat: arms each session's own user in turn, so that no statement ever reads across tenants.
+# One round trip for a whole heartbeat: arms each session's own user in turn, so that no statement ever reads across
+# tenants.
 ENDED_SESSIONS = """
 CREATE FUNCTION auth.ended_sessions(organizations text[], people text[], sessions text[], moment timestamptz)
 RETURNS text[] LANGUAGE plpgsql SECURITY INVOKER AS $$
@@ -187,6 +194,8 @@ def global_tables() -> None:
     policies.global_table(op, "auth.installation", "one number for the whole installation", grants=("SELECT", "UPDATE"))
     op.execute(EPOCH_FEED)
     op.execute("CREATE INDEX epoch_feed_by_transaction ON auth.epoch_feed (transaction_id)")
-    policies.global_table(op, "auth.epoch_feed", "opaque ids of what ended, for every replica", grants=("SELECT", "INSERT", "DELETE"))
+    policies.global_table(
+        op, "auth.epoch_feed", "opaque ids of what ended, for every replica", grants=("SELECT", "INSERT", "DELETE")
+    )
     op.execute(OPERATORS)
     policies.global_table(op, "auth.operators", "accounts that run the installation", grants=("SELECT",))

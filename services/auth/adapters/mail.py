@@ -1,0 +1,53 @@
+"""How mail leaves: a Protocol, and SMTP. Source: RFC 5321, RFC 3207, RFC 5322."""
+
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from typing import Literal, Protocol
+
+import aiosmtplib
+
+from libs.errors import Unavailable
+from services.auth.domain.mail import Message
+
+Tls = Literal["off", "starttls", "tls"]
+
+
+class Mail(Protocol):
+    """Something that delivers a message, or raises Unavailable when it may be tried again."""
+
+    async def send(self, message: Message) -> None:
+        """Hand *message* over; returning means that the next station has taken responsibility."""
+
+
+class SmtpMail:
+    """A submission server. tls: checked against the system's or *ca_file*'s authorities; off only on loopback (config
+    refuses it).
+    """
+
+    def __init__(
+        self, *, host: str, port: int, tls: Tls, sender: str, user: str = "", password: str = "", ca_file: str = "",
+        timeout_seconds: float = 10.0,
+    ) -> None:  # fmt: skip
+        self._sender = sender
+        self._options = {
+            "hostname": host,
+            "port": port,
+            "use_tls": tls == "tls",
+            "start_tls": tls == "starttls",
+            "username": user or None,
+            "password": password or None,
+            "cert_bundle": ca_file or None,
+            "timeout": timeout_seconds,
+        }
+
+    async def send(self, message: Message) -> None:
+        """Hand *message* to the server. Raises Unavailable; the server's own words stay in the exception chain."""
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = self._sender, message.to, message.subject
+        mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2].strip("> "))
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(message.text, cte="quoted-printable")
+        try:
+            await aiosmtplib.send(mail, **self._options)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise Unavailable("The mail server did not take the message.", retry_after_seconds=30.0) from error

@@ -1,0 +1,1 @@
+"""auth's gRPC servicers: parse, call one operation, convert."""
