@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import boto3
-from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS = ("files", "backups", "evidence")
 REGION = "us-east-1"
@@ -128,6 +128,8 @@ class Seaweed:
             "master.port": ports.master,
             "master.port.grpc": ports.master_grpc,
             "master.telemetry": "false",
+            # One master elects itself; with the default of 10 s a restart takes that long.
+            "master.electionTimeout": "1s",
             "master.volumeSizeLimitMB": 1024,
             "volume.port": ports.volume,
             "volume.port.grpc": ports.volume_grpc,
@@ -163,7 +165,21 @@ class Seaweed:
         try:
             self._reachable(timeout_seconds)
             self._client("setup", timeout_seconds).list_buckets()
-        except (OSError, HTTPException, ClientError) as fault:
+        except (OSError, HTTPException, BotoCoreError, ClientError) as fault:
+            return f"S3 at {self.endpoint}: {fault}"
+        return ""
+
+    def ready(self, *, timeout_seconds: float = 5.0) -> str:
+        """Whether bytes can be written and read back; "" when they can. Needs the buckets.
+
+        After a start S3 answers before the volumes are known again, so wait for this, and watch healthy() afterwards.
+        """
+        client, target = self._client("setup", timeout_seconds), {"Bucket": "files", "Key": ".ready"}
+        try:
+            client.put_object(**target, Body=b"ready")
+            client.get_object(**target)["Body"].read()
+            client.delete_object(**target)
+        except (BotoCoreError, ClientError) as fault:
             return f"S3 at {self.endpoint}: {fault}"
         return ""
 
@@ -184,7 +200,7 @@ class Seaweed:
         finally:
             connection.close()
 
-    def _client(self, identity: str, timeout_seconds: float) -> BaseClient:
+    def _client(self, identity: str, timeout_seconds: float) -> Any:
         pair = self.identities[identity]
         return boto3.session.Session().client(
             "s3",

@@ -11,19 +11,6 @@ from deploy.stack.seaweed import BUCKETS, REGION
 from tests.support.seaweed import SeaweedServer
 
 
-def client(server: SeaweedServer, identity: str) -> Any:
-    pair = server.seaweed.identities[identity]
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=server.seaweed.endpoint,
-        region_name=REGION,
-        aws_access_key_id=pair.access_key,
-        aws_secret_access_key=pair.secret_key,
-        verify=str(server.seaweed.ca_file),
-        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-    )
-
-
 def refused(call: Any, **arguments: str | bytes) -> bool:
     try:
         call(**arguments)
@@ -34,7 +21,7 @@ def refused(call: Any, **arguments: str | bytes) -> bool:
 
 @pytest.mark.parametrize("identity", ["files", "backups"])
 def test_an_identity_reads_writes_and_deletes_in_its_own_bucket_only(seaweed: SeaweedServer, identity: str) -> None:
-    s3 = client(seaweed, identity)
+    s3 = seaweed.client(identity)
     for bucket in BUCKETS:
         own = bucket == identity
         assert refused(s3.put_object, Bucket=bucket, Key="a/b", Body=b"1") is not own
@@ -45,8 +32,8 @@ def test_an_identity_reads_writes_and_deletes_in_its_own_bucket_only(seaweed: Se
 
 
 def test_the_backup_reader_reads_but_neither_writes_nor_deletes(seaweed: SeaweedServer) -> None:
-    client(seaweed, "backups").put_object(Bucket="backups", Key="a/read", Body=b"1")
-    reader = client(seaweed, "backups-read")
+    seaweed.client("backups").put_object(Bucket="backups", Key="a/read", Body=b"1")
+    reader = seaweed.client("backups-read")
     assert reader.get_object(Bucket="backups", Key="a/read")["Body"].read() == b"1"
     assert refused(reader.put_object, Bucket="backups", Key="a/read", Body=b"2")
     assert refused(reader.delete_object, Bucket="backups", Key="a/read")
@@ -54,7 +41,7 @@ def test_the_backup_reader_reads_but_neither_writes_nor_deletes(seaweed: Seaweed
 
 
 def test_the_evidence_identity_puts_and_can_neither_read_list_nor_delete(seaweed: SeaweedServer) -> None:
-    s3 = client(seaweed, "evidence")
+    s3 = seaweed.client("evidence")
     assert not refused(s3.put_object, Bucket="evidence", Key="seal/1", Body=b"1")
     assert refused(s3.get_object, Bucket="evidence", Key="seal/1")
     assert refused(s3.list_objects_v2, Bucket="evidence")

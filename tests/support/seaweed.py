@@ -8,12 +8,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
-from deploy.stack.seaweed import IDENTITIES, Identity, Ports, Seaweed
+from deploy.stack.seaweed import IDENTITIES, REGION, Identity, Ports, Seaweed
 from tests.support import certificate
 from tests.support.tools import tool
 
@@ -62,8 +65,9 @@ class SeaweedServer:
                 stdout=log,
                 stderr=log,
             )
-        self._wait_until_healthy(self._process)
+        self._wait(self._process, self.seaweed.healthy)
         self.seaweed.create_buckets()
+        self._wait(self._process, self.seaweed.ready)
 
     def kill(self) -> None:
         """End it at once, as a crash would; its data stay."""
@@ -73,9 +77,22 @@ class SeaweedServer:
             self._process = None
         self._remove_sockets()
 
-    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+    def client(self, identity: str) -> Any:
+        """A boto3 S3 client with the key pair of *identity*, for looking at what a service left."""
+        pair = self.seaweed.identities[identity]
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.seaweed.endpoint,
+            region_name=REGION,
+            aws_access_key_id=pair.access_key,
+            aws_secret_access_key=pair.secret_key,
+            verify=str(self.seaweed.ca_file),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        )
+
+    def _wait(self, process: subprocess.Popen[bytes], probe: Callable[[], str]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while fault := self.seaweed.healthy():
+        while fault := probe():
             try:
                 code = process.wait(timeout=0.2)
             except subprocess.TimeoutExpired:

@@ -52,9 +52,10 @@ CREATE TABLE files.versions (
     CHECK (state NOT IN ('ready', 'superseded')
         OR (file_id, size_bytes, sha256, generation, finished_at) IS NOT NULL AND size_bytes = declared_bytes)
 );
-CREATE INDEX versions_of_file ON files.versions (organization_id, user_id, file_id, generation) WHERE file_id IS NOT NULL;
-COMMENT ON COLUMN files.versions.object_id IS 'With user_id before and id after it, the key of the bytes in the object store.';
-COMMENT ON COLUMN files.versions.expires_at IS 'The job put with the pending row removes it then, unless it was finished.';
+CREATE INDEX versions_of_file ON files.versions (organization_id, user_id, file_id, generation)
+    WHERE file_id IS NOT NULL;
+COMMENT ON COLUMN files.versions.object_id IS 'With user_id before and id after it, the key in the object store.';
+COMMENT ON COLUMN files.versions.expires_at IS 'The job put with the pending row removes it then, if unfinished.';
 """
 
 

@@ -1,0 +1,1 @@
+"""What files does not own: the object store."""

@@ -1,0 +1,99 @@
+"""The composition root: every part of the files service, in the order they start."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from holdfast.files.v1 import file_service_pb2, file_service_pb2_grpc
+from holdfast.usertoken import Verifier, parse_keys
+from libs import clock
+from libs import ids as ids_
+from libs.db import Database
+from libs.jobqueue import Worker
+from libs.observability import trace
+from libs.observability.metric import Metrics, MetricsServer
+from libs.page import Tokens
+from libs.process import App, Part
+from libs.rpc.health import Health, Monitor
+from libs.rpc.server import Server
+from libs.secret import Watched
+from services.files.adapters.s3 import S3Objects
+from services.files.config import Config
+from services.files.http.get import Get, Head
+from services.files.http.put import Put
+from services.files.http.server import HttpServer
+from services.files.http.stages import Handle, Stages
+from services.files.jobs.handlers import handlers
+from services.files.ops.delete import Delete
+from services.files.ops.download import Download
+from services.files.ops.find import Find
+from services.files.ops.remove import Remove
+from services.files.ops.upload import Times, Upload
+from services.files.rpc.service import FileServicer
+
+AUDIENCE = "files"
+
+
+def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], str] = ids_.new_id) -> App:
+    """The service: gRPC, HTTP and worker in one process. Opens nothing and waits for nothing."""
+    metrics = Metrics()
+    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
+    database = Database.connect(config, now=now)
+    objects = _objects(config)
+    health = Health(("database", "objects"))
+    recovery = timedelta(seconds=config.recovery_seconds)
+    times = Times(
+        upload=timedelta(seconds=config.upload_seconds),
+        expiry=timedelta(seconds=config.upload_expiry_seconds),
+        recovery=recovery,
+    )
+    upload = Upload(
+        database.begin, objects, ids, times=times, limit_bytes=config.max_file_bytes, at_once=config.uploads_at_once
+    )
+    download = Download(database.begin, objects)
+    find = Find(database.begin, Tokens(config.page_key.reveal()))
+    servicer = FileServicer(upload, download, find, Delete(database.begin, recovery=recovery))
+    keys = Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production)
+    verifier = Verifier(AUDIENCE, keys)
+    routes: dict[str, Handle] = {"PUT": Put(upload), "GET": Get(download), "HEAD": Head(find)}
+    parts: list[Part] = [
+        tracer,
+        MetricsServer(config.metrics_address, metrics.registry),
+        database,
+        objects,
+        Monitor(health, {"database": database.check, "objects": objects.probe}),
+        Worker(database, config.service, handlers(Remove(database.begin, objects), now=now)),
+        HttpServer(
+            config.http_address,
+            lambda refusing: Stages(routes, verifier=verifier, now=now, metrics=metrics, refusing=refusing),
+        ),
+        Server(
+            config.grpc_address,
+            [
+                (
+                    file_service_pb2_grpc.add_FileServiceServicer_to_server,
+                    servicer,
+                    file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
+                )
+            ],
+            service=config.service,
+            verifier=verifier,
+            health=health,
+            metrics=metrics,
+            now=now,
+        ),
+    ]
+    return App(
+        config.service, parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
+    )
+
+
+def _objects(config: Config) -> S3Objects:
+    return S3Objects(
+        endpoint=config.s3_endpoint,
+        region=config.s3_region,
+        bucket=config.s3_bucket,
+        access_key=config.s3_access_key.text(),
+        secret_key=config.s3_secret_key,
+        ca_file=config.s3_ca_file,
+        threads=config.s3_threads,
+    )

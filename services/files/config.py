@@ -1,0 +1,58 @@
+"""Settings of the files service; see libs.config for where they come from."""
+
+from dataclasses import dataclass
+
+from libs.config import ServiceConfig, secret, setting
+from libs.secret import Secret
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(ServiceConfig):
+    """What the files service needs beside what every service needs."""
+
+    service: str = "files"
+    s3_endpoint: str = setting("https URL of the object store.")
+    s3_region: str = setting("Region that requests are signed for.", default="us-east-1")
+    s3_bucket: str = setting("Bucket of the file bytes.", default="files")
+    s3_ca_file: str = setting(
+        "PEM file of the CAs that may vouch for the object store; empty for the system's.", default=""
+    )
+    s3_access_key: Secret = secret(
+        "Access key of an identity that may read, write and delete in the bucket.", min_bytes=16
+    )
+    s3_secret_key: Secret = secret("Secret key of that identity.")
+    s3_threads: int = setting("How many calls to the object store run at once.", default=32, least=2, most=512)
+    user_token_keys: Secret = secret(
+        "Keys of user tokens for the audience files, as `holdfast keys derive` writes them."
+    )
+    page_key: Secret = secret("Key that authenticates page tokens.")
+    max_file_bytes: int = setting(
+        "Largest file; larger ones are refused before their body.", default=110 * _MIB, unit="bytes", least=1
+    )
+    uploads_at_once: int = setting(
+        "Bodies received at a time, each up to 17 MiB of memory; further ones wait.", default=16, least=1, most=1024
+    )
+    upload_seconds: float = setting("Longest an upload may take.", default=3600.0, unit="seconds", least=1)
+    upload_expiry_seconds: float = setting(
+        "When an upload that was not finished is removed; has to be longer than upload_seconds.",
+        default=4200.0,
+        unit="seconds",
+        least=0,
+    )
+    recovery_seconds: float = setting(
+        "How long the bytes of deleted files and replaced versions are kept.",
+        default=30 * 86400.0,
+        unit="seconds",
+        least=0,
+    )
+
+    def faults(self) -> list[str]:
+        """What is wrong between these fields."""
+        found = []
+        if not self.s3_endpoint.startswith("https://"):
+            found.append("HOLDFAST_S3_ENDPOINT has to be an https:// URL: bytes never travel in the clear")
+        if self.upload_expiry_seconds <= self.upload_seconds and self.production:
+            found.append("HOLDFAST_UPLOAD_EXPIRY_SECONDS has to be longer than HOLDFAST_UPLOAD_SECONDS")
+        return found

@@ -1,0 +1,1 @@
+"""What a file, a version and a path are, and the pure decisions about them."""

@@ -1,0 +1,1 @@
+"""Jobs: arguments in, one operation called."""

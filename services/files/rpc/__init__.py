@@ -1,0 +1,1 @@
+"""FileService on gRPC: parse, call one operation, convert."""
