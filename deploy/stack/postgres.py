@@ -1,4 +1,5 @@
-"""One private Postgres cluster: made, configured, run, given its roles. Used by the stack under its supervisor and by tests.
+"""One private Postgres cluster: made, configured, run, given its roles. Used by the stack under its supervisor and by
+tests.
 
 It listens on a Unix socket only. Services sign in by SCRAM; the operating-system user in `admin` is the superuser
 `postgres` by peer, and the user the server runs as is `holdfast_pgbackrest` by peer, unless they are the same person.
@@ -72,7 +73,9 @@ class Cluster:
         return self.run_as if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
     def initialise(self) -> None:
-        """Make the cluster unless it stands, and write its configuration anew. What a broken first try left is removed."""
+        """Make the cluster unless it stands, and write its configuration anew. What a broken first try left is
+        removed.
+        """
         self._own(self.socket_dir, 0o755)
         if not self.initialised:
             shutil.rmtree(self.data_dir, ignore_errors=True)
@@ -89,7 +92,9 @@ class Cluster:
         self._write("pg_ident.conf", self._ident())
 
     def command(self) -> list[str]:
-        """The argument vector that runs the server in the foreground, also under a supervisor: it dies with its parent."""
+        """The argument vector that runs the server in the foreground, also under a supervisor: it dies with its
+        parent.
+        """
         server = [str(binaries() / "postgres"), "-D", str(self.data_dir)]
         return [*self._become("--pdeathsig", "INT"), *server]
 
@@ -98,7 +103,7 @@ class Cluster:
         return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 
     def start(self, log: Path) -> subprocess.Popen[bytes]:
-        """Run the server with its messages in *log* and return once it answers. Raises PostgresError when it does not."""
+        """Run the server, its messages in *log*, and return once it answers. Raises PostgresError when it does not."""
         with log.open("ab") as messages:
             process = subprocess.Popen(
                 self.command(), env=self.environment(), stdout=messages, stderr=messages, stdin=subprocess.DEVNULL
@@ -187,7 +192,8 @@ class Cluster:
         made = subprocess.run(
             [
                 *self._become(), str(binaries() / "initdb"), "-D", str(self.data_dir), "--username", ADMIN,
-                "--auth-local=peer", "--auth-host=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
+                "--auth-local=peer", "--auth-host=scram-sha-256", "--data-checksums", "--encoding=UTF8",
+                "--locale=C.UTF-8",
                 "--no-instructions",
             ],
             check=False, capture_output=True, text=True, env=self.environment(), cwd="/",

@@ -1,7 +1,6 @@
 """The pool of one login, and `begin`, the only door to its rows."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -17,11 +16,13 @@ from libs.db.errors import UnsafeRole, translated
 from libs.db.retry import retrying
 from libs.db.settings import DatabaseConfig, Limits, arguments
 from libs.db.tx import Tx, armed_settings
+from libs.db.waker import Waker
+from libs.observability import log
 from libs.principal import Principal
 
 R = TypeVar("R")
 
-_log = logging.getLogger(__name__)
+_log = log.get(__name__)
 _DEFAULTS = Limits()
 _ARM = (
     "BEGIN; SELECT set_config('holdfast.organization_id', %s, true), set_config('holdfast.user_id', %s, true),"
@@ -30,13 +31,14 @@ _ARM = (
 
 
 class Database:
-    """A service's own login. Also a libs.process.Part: it starts without the database and recovers without a restart."""
+    """A service's own login. A libs.process.Part too: it starts without the database and recovers without a restart."""
 
     def __init__(self, engine: AsyncEngine, settings: dict[str, Any], *, service: str, now: clock.Clock) -> None:
         self.service = service
         self._engine = engine
         self._settings = settings
         self._now = now
+        self.waker = Waker(settings)
         self._checked = False
         self._checking = asyncio.Lock()
 
@@ -61,7 +63,8 @@ class Database:
 
     @asynccontextmanager
     async def begin(self, principal: Principal) -> AsyncIterator[Tx]:
-        """One transaction with row-level security armed for *principal*: committed at the end, rolled back on any error.
+        """One transaction with row-level security armed for *principal*: committed at the end, rolled back on any
+        error.
 
         Raises Unavailable when the database is away or too slow, TryAgain when the transaction met another one,
         UnsafeRole while the self-check refuses this login.
@@ -71,7 +74,7 @@ class Database:
             async with self._engine.connect() as connection:
                 started_at = await _arm(connection, principal)
                 async with connection.begin():
-                    tx = Tx(connection, principal, self.service, self._moment(started_at))
+                    tx = Tx(connection, principal, self.service, self._moment(started_at), self.waker.notify)
                     yield tx
         except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
             raised = translated(error)
@@ -86,7 +89,8 @@ class Database:
     async def check(self) -> list[str]:
         """What is wrong with this login or its tables, a sentence each with what to do; [] when it may serve.
 
-        Raises Unavailable when the database cannot be asked. A passed check is remembered; later calls only ask whether it answers.
+        Raises Unavailable when the database cannot be asked. A passed check is remembered; later calls only ask
+        whether it answers.
         """
         try:
             async with self._engine.connect() as connection:
@@ -113,7 +117,8 @@ class Database:
         """Nothing: whoever uses the database drains first."""
 
     async def stop(self) -> None:
-        """Close every pooled connection."""
+        """Send the last wake-ups and close every pooled connection."""
+        await self.waker.stop()
         await self._engine.dispose()
 
     async def _refuse_unsafe(self) -> None:
@@ -122,7 +127,7 @@ class Database:
         async with self._checking:
             faults = [] if self._checked else await self.check()
         if faults:
-            _log.error("The database login is refused: %s", " ".join(faults))
+            _log.error("the database login is refused", faults=faults)
             raise UnsafeRole("The database login or its tables are not safe to serve from.", faults=len(faults))
 
     def _moment(self, started_at: datetime) -> datetime:
@@ -138,19 +143,22 @@ async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
 
 async def _send(connection: AsyncConnection, statement: str, values: tuple[str, ...] = ()) -> Any:
     """The first row of the last of *statement*'s results; a connection that died while pooled is replaced once."""
-    for last in (False, True):
-        driver = await _driver(connection)
-        cursor = psycopg.AsyncClientCursor(driver)
-        try:
-            await cursor.execute(statement.encode(), values)
-        except psycopg.OperationalError:
-            if last or not driver.closed:
-                raise
-            await connection.invalidate()
-            continue
-        while cursor.nextset():
-            pass
-        return await cursor.fetchone()
+    driver = await _driver(connection)
+    try:
+        return await _answer(driver, statement, values)
+    except psycopg.OperationalError:
+        if not driver.closed:
+            raise
+    await connection.invalidate()
+    return await _answer(await _driver(connection), statement, values)
+
+
+async def _answer(driver: psycopg.AsyncConnection[Any], statement: str, values: tuple[str, ...]) -> Any:
+    cursor = psycopg.AsyncClientCursor(driver)
+    await cursor.execute(statement.encode(), values)
+    while cursor.nextset():
+        continue
+    return await cursor.fetchone()
 
 
 async def _arm(connection: AsyncConnection, principal: Principal) -> datetime:
@@ -167,4 +175,4 @@ def _call(callback: Callable[[], None]) -> None:
     try:
         callback()
     except Exception:
-        _log.exception("An after-commit callback failed.")
+        _log.exception("an after-commit callback failed")

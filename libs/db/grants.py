@@ -1,4 +1,5 @@
-"""The closed list: everything a service's login may touch outside its own schema (T5). The catalogue is compared with it.
+"""The closed list: everything a service's login may touch outside its own schema (T5). The catalogue is compared with
+it.
 
 An entry is (kind, name, privilege): kind is table or function; a function's name carries no arguments.
 """
@@ -7,10 +8,12 @@ SERVICES = ("auth", "files", "events", "backup")
 
 Grant = tuple[str, str, str]
 
-_OWN_QUEUE_ROWS = {
-    ("table", f"jobs.{table}", privilege)
-    for table in ("ready", "jobs", "history", "workers")
-    for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+_DML = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_OWN_QUEUE_ROWS: set[Grant] = {
+    *(("table", f"jobs.{table}", privilege) for table in ("ready", "jobs", "workers") for privilege in _DML),
+    ("table", "jobs.history", "SELECT"),
+    ("table", "jobs.history", "INSERT"),
+    ("function", "jobs.rotate", "EXECUTE"),
 }
 _AUDIT: set[Grant] = {("table", "audit.entries", "INSERT")}
 _PUBLISHERS = ("auth", "files", "backup")

@@ -1,7 +1,6 @@
 """One listening connection per process: it proves that it hears, and comes back by itself."""
 
 import asyncio
-import logging
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -11,8 +10,9 @@ import psycopg
 from psycopg import sql
 
 from libs.db.database import Database
+from libs.observability import log
 
-_log = logging.getLogger(__name__)
+_log = log.get(__name__)
 
 Heard = Callable[[str, str], None]
 
@@ -23,9 +23,11 @@ _LONGEST_WAIT = 10.0
 
 
 class Listener:
-    """Calls heard(channel, payload) for each wake-up, and heard(channel, "") after every (re)connection, since some may be lost.
+    """Calls heard(channel, payload) for each wake-up, and heard(channel, "") after every (re)connection, since some
+    may be lost.
 
-    A transaction-pooling proxy swallows LISTEN silently; the probe notices, `working` stays False, and pollers carry on alone.
+    A transaction-pooling proxy swallows LISTEN silently; the probe notices, `working` stays False, and pollers
+    carry on alone.
     """
 
     def __init__(self, database: Database, channels: Sequence[str], heard: Heard) -> None:
@@ -62,7 +64,7 @@ class Listener:
                     await self._listen(connection)
                 wait = _DEAF_SECONDS
             except (psycopg.Error, OSError) as error:
-                _log.info("Not listening: %s", type(error).__name__)
+                _log.info("not listening", error=type(error).__name__)
                 failures += 1
                 wait = min(_LONGEST_WAIT, 0.1 * 2**failures)
             finally:
@@ -89,7 +91,7 @@ class Listener:
 
     async def _hears_itself(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         await connection.execute("SELECT pg_notify(%s, '')", [self._probe])
-        early = []
+        early: list[psycopg.Notify] = []
         async for notice in connection.notifies(timeout=_PROBE_SECONDS):
             if notice.channel == self._probe:
                 for found in early:

@@ -1,10 +1,11 @@
 """Migrations: one Alembic tree per schema owner, run in a fixed order as holdfast_owner, by one runner at a time.
 
-Order: libs/db (schemas jobs and audit) first, because it refers to nothing; auth next, because every tenant row refers to
-auth.users; events before files, because files may call events.append; backup last. A tree's env.py is two lines:
-`from libs.db import migrate` and `migrate.run()`. A tree keeps its version in `<schema>.alembic_version`.
-Verbs: `python -m libs.db.migrate plan` prints what would run; `upgrade` runs it. The login comes from the environment:
-HOLDFAST_DATABASE_HOST, _PORT, _NAME, _USER (default holdfast_owner), and the file <HOLDFAST_SECRETS_DIR>/database_password.
+Order: libs/db (schemas jobs and audit) first, because it refers to nothing; auth next, because every tenant row
+refers to auth.users; events before files, because files may call events.append; backup last. A tree's env.py is two
+lines: `from libs.db import migrate` and `migrate.run()`. A tree keeps its version in `<schema>.alembic_version`.
+Verbs: `python -m libs.db.migrate plan` prints what would run; `upgrade` runs it. The login comes from the
+environment: HOLDFAST_DATABASE_HOST, _PORT, _NAME, _USER (default holdfast_owner), and the file
+<HOLDFAST_SECRETS_DIR>/database_password.
 """
 
 import os
@@ -75,7 +76,8 @@ def plan(url: URL | str, names: Sequence[str] | None = None) -> list[Step]:
 
 
 def upgrade(url: URL | str, names: Sequence[str] | None = None) -> list[Step]:
-    """Run every pending revision, each in its own transaction, and return them. A second runner waits, then finds nothing.
+    """Run every pending revision, each in its own transaction, and return them. A second runner waits, then finds
+    nothing.
 
     url: of holdfast_owner. Raises sqlalchemy.exc.OperationalError when a lock is not granted within 5 s: run it again.
     """

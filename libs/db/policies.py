@@ -1,7 +1,8 @@
 """What a migration says about a table: its scope, and with it row-level security, grants and the reference to its user.
 
-Each helper sets the COMMENT, the forced policies, the runtime role's grants and the foreign key in one go, so that a table
-is either whole or not there. Tables are named `schema.table`; the runtime role is that of the schema unless told otherwise.
+Each helper sets the COMMENT, the forced policies, the runtime role's grants and the foreign key in one go, so that
+a table is either whole or not there. Tables are named `schema.table`; the runtime role is that of the schema unless
+told otherwise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,8 @@ def organization_table(
 ) -> None:
     """Rows of one organization: column organization_id NOT NULL, referring to auth.organizations.
 
-    account_column: rows whose column equals the armed account are seen too, whatever their organization (auth.users only).
+    account_column: rows whose column equals the armed account are seen too, whatever their organization (auth.users
+    only).
     """
     condition = f"organization_id = {armed('organization_id')}"
     if account_column:
@@ -98,7 +100,8 @@ def global_table(op: Operations, name: str, reason: str, *, grants: Sequence[str
 
 @contextmanager
 def lifted(op: Operations, *names: str) -> Iterator[None]:
-    """Let a data migration see and change every row of *names*: FORCE is off inside, in the migration's own transaction.
+    """Let a data migration see and change every row of *names*: FORCE is off inside, in the migration's own
+    transaction.
 
     Without it the owner sees no row and says nothing. An error undoes the lifting with everything else.
     """

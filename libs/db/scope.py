@@ -14,6 +14,8 @@ _DECLARATION = re.compile(r"scope: (user|organization|service|global \(\S[^)]*\)
 
 
 def declared(comment: str | None) -> str:
-    """The scope in *comment*, "" when it declares none; a global scope without a reason is none. Text after `;` is free."""
+    """The scope in *comment*, "" when it declares none; a global scope without a reason is none. Text after `;` is
+    free.
+    """
     found = _DECLARATION.fullmatch(comment or "")
     return found[1].split(" ", 1)[0] if found else ""

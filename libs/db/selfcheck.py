@@ -19,7 +19,8 @@ _MEMBERSHIPS = text(
 _OWNED = text(
     "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relowner = current_user::regrole AND n.nspname NOT LIKE 'pg\\_%'"
-    " UNION ALL SELECT n.nspname || '.' || p.proname || '()' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " UNION ALL SELECT n.nspname || '.' || p.proname || '()'"
+    " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
     " WHERE p.proowner = current_user::regrole"
     " UNION ALL SELECT 'schema ' || nspname FROM pg_namespace"
     " WHERE nspowner = current_user::regrole AND nspname NOT LIKE 'pg\\_%'"
@@ -28,7 +29,8 @@ _OWNED = text(
 _CREATE = text(
     "SELECT 'CREATE on schema ' || nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%'"
     " AND has_schema_privilege(current_user, oid, 'CREATE')"
-    " UNION ALL SELECT privilege || ' on database ' || current_database() FROM unnest(ARRAY['CREATE', 'TEMPORARY']) privilege"
+    " UNION ALL SELECT privilege || ' on database ' || current_database()"
+    " FROM unnest(ARRAY['CREATE', 'TEMPORARY']) privilege"
     " WHERE has_database_privilege(current_user, current_database(), privilege) ORDER BY 1"
 )
 _RELATIONS = text(
@@ -37,10 +39,13 @@ _RELATIONS = text(
     " coalesce(c.reloptions @> '{security_invoker=true}', false) AS invoker,"
     " obj_description(c.oid, 'pg_class') AS comment,"
     " EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS policed,"
-    " ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns,"
-    " ARRAY(SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'])"
-    " privilege WHERE has_table_privilege(current_user, c.oid, privilege) OR (privilege IN ('SELECT', 'INSERT', 'UPDATE',"
-    " 'REFERENCES') AND has_any_column_privilege(current_user, c.oid, privilege))) AS privileges"
+    " ARRAY(SELECT attname::text FROM pg_attribute"
+    " WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns,"
+    " ARRAY(SELECT privilege"
+    " FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) privilege"
+    " WHERE has_table_privilege(current_user, c.oid, privilege)"
+    " OR (privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')"
+    " AND has_any_column_privilege(current_user, c.oid, privilege))) AS privileges"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition"
     " AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1"
@@ -48,7 +53,8 @@ _RELATIONS = text(
 _FUNCTIONS = text(
     "SELECT DISTINCT n.nspname || '.' || p.proname AS name, n.nspname AS schema"
     " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-    " WHERE has_schema_privilege(current_user, n.oid, 'USAGE') AND has_function_privilege(current_user, p.oid, 'EXECUTE')"
+    " WHERE has_schema_privilege(current_user, n.oid, 'USAGE')"
+    " AND has_function_privilege(current_user, p.oid, 'EXECUTE')"
     " AND n.nspname <> 'information_schema' AND (n.nspname <> 'pg_catalog' OR (p.proacl IS NOT NULL"
     " AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) WHERE grantee = 0))) ORDER BY 1"
 )
@@ -62,7 +68,7 @@ _UNSAFE_ATTRIBUTES = {
 
 
 async def faults(connection: AsyncConnection, service: str) -> list[str]:
-    """Everything wrong with the login of *connection* as *service*'s runtime role, each with what to do; [] when safe."""
+    """What is wrong with the login of *connection* as *service*'s runtime role, each with what to do; [] when safe."""
     found = await _role_faults(connection)
     for name in (await connection.execute(_OWNED)).scalars():
         found.append(f"The login owns {name}: give it to holdfast_owner (ALTER … OWNER TO holdfast_owner).")
@@ -88,13 +94,12 @@ async def _role_faults(connection: AsyncConnection) -> list[str]:
         held = [word for column, word in _UNSAFE_ATTRIBUTES.items() if role[column]]
         if held:
             found.append(
-                f"The role {role['rolname']} is {' and '.join(held)}: use the service's own login, or ALTER ROLE … NO{held[0]}."
+                f"The role {role['rolname']} is {' and '.join(held)}:"
+                f" use the service's own login, or ALTER ROLE … NO{held[0]}."
             )
-    for name in (await connection.execute(_MEMBERSHIPS)).scalars():
-        found.append(
-            f"The login is a member of {name}: a runtime role belongs to no other role; REVOKE {name} from it."
-        )
-    return found
+    memberships = (await connection.execute(_MEMBERSHIPS)).scalars()
+    sentence = "The login is a member of {}: a runtime role belongs to no other role; REVOKE it."
+    return [*found, *(sentence.format(name) for name in memberships)]
 
 
 def _relation_faults(relation: Mapping[Any, Any]) -> list[str]:
@@ -109,7 +114,8 @@ def _relation_faults(relation: Mapping[Any, Any]) -> list[str]:
     scope = declared(relation["comment"])
     if not scope:
         return [
-            f"The table {name} declares no scope: add COMMENT 'scope: …', one of {', '.join(SCOPES)} (global with a reason)."
+            f"The table {name} declares no scope:"
+            f" add COMMENT 'scope: …', one of {', '.join(SCOPES)} (global with a reason)."
         ]
     found = []
     missing = [column for column in TENANT_COLUMNS[scope] if column not in relation["columns"]]
@@ -119,11 +125,15 @@ def _relation_faults(relation: Mapping[Any, Any]) -> list[str]:
         )
     if scope != "global" and not (relation["enabled"] and relation["forced"] and relation["policed"]):
         found.append(
-            f"The table {name} is of scope {scope} without forced row-level security: use libs.db.policies in a migration."
+            f"The table {name} is of scope {scope} without forced row-level security:"
+            " use libs.db.policies in a migration."
         )
     return found
 
 
 def _foreign(grant: Grant) -> str:
     kind, name, privilege = grant
-    return f"The login holds {privilege} on {kind} {name}, outside the closed list: revoke it, or add it to libs/db/grants.py."
+    return (
+        f"The login holds {privilege} on {kind} {name}, outside the closed list:"
+        " revoke it, or add it to libs/db/grants.py."
+    )

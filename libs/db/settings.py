@@ -27,6 +27,10 @@ class DatabaseConfig(Protocol):
     def database_user(self) -> str: ...  # noqa: D102
     @property
     def database_password(self) -> Revealable: ...  # noqa: D102
+    @property
+    def database_tls(self) -> str: ...  # noqa: D102
+    @property
+    def database_ca_file(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +78,7 @@ def arguments(config: DatabaseConfig, limits: Limits) -> dict[str, Any]:
     if options:
         found["options"] = options
     if not local:
-        found["sslmode"] = str(getattr(config, "database_tls", "") or "verify-full")
-        authority = str(getattr(config, "database_ca_file", "") or "")
-        if authority:
-            found["sslrootcert"] = authority
+        found["sslmode"] = "disable" if config.database_tls == "off" else "verify-full"
+        if config.database_tls != "off":
+            found["sslrootcert"] = config.database_ca_file or "system"
     return found

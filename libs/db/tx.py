@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy.exc
@@ -14,14 +15,18 @@ from libs.principal import Account, Organization, Principal, User
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Callback = Callable[[], None]
+Wake = Callable[[str, str], None]
 
 
 class Tx:
     """Made by Database.begin only. principal: who it is armed for; service: whose database login runs it."""
 
-    def __init__(self, connection: AsyncConnection, principal: Principal, service: str, started_at: datetime) -> None:
+    def __init__(
+        self, connection: AsyncConnection, principal: Principal, service: str, started_at: datetime, wake: Wake
+    ) -> None:
         self.principal = principal
         self.service = service
+        self._wake = wake
         self._connection = connection
         self._started_at = started_at
         self._callbacks: list[Callback] = []
@@ -33,7 +38,8 @@ class Tx:
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> CursorResult[Any]:
         """Run one Core statement; *parameters* as a sequence runs it for each.
 
-        Raises Unavailable or TryAgain for what is nobody's mistake, sqlalchemy.exc.IntegrityError for a broken constraint.
+        Raises Unavailable or TryAgain for what is nobody's mistake, sqlalchemy.exc.IntegrityError for a broken
+        constraint.
         """
         try:
             return await self._connection.execute(statement, parameters)
@@ -49,6 +55,12 @@ class Tx:
     def after_commit(self, callback: Callback) -> None:
         """Call *callback* once the transaction is durable, in order of registration; never after a rollback."""
         self._callbacks.append(callback)
+
+    def wake(self, channel: str, payload: str = "") -> None:
+        """Wake the listeners of *channel* once the transaction is durable; many wake-ups melt into few
+        (libs.db.waker).
+        """
+        self.after_commit(partial(self._wake, channel, payload))
 
     def callbacks(self) -> tuple[Callback, ...]:
         """What after_commit has collected."""

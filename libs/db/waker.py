@@ -1,44 +1,37 @@
-"""Wake-ups after commit: the first at once, then a cool-down in which repeats melt into one. Latency only, never correctness."""
+"""Wake-ups after commit: the first at once, then a cool-down in which repeats melt into one. For latency only."""
 
 import asyncio
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 
-from libs.db.database import Database
+from libs.observability import log
 
-_log = logging.getLogger(__name__)
+_log = log.get(__name__)
 
 COOL_DOWN_SECONDS = 0.1
 _STOP_SECONDS = 1.0
 
 
 class Waker:
-    """Sends NOTIFY outside every transaction, on a connection of its own. A libs.process.Part; losing a wake-up is allowed."""
+    """Sends NOTIFY outside every transaction, on a connection of its own; losing a wake-up is allowed.
 
-    def __init__(self, database: Database, *, cool_down_seconds: float = COOL_DOWN_SECONDS) -> None:
-        self._settings = database.settings()
+    Database.waker is the process's one; Tx.wake uses it. It runs only while there is something to send.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, cool_down_seconds: float = COOL_DOWN_SECONDS) -> None:
+        self._settings = dict(settings)
         self._cool_down = cool_down_seconds
         self._wanted: dict[tuple[str, str], None] = {}
-        self._pending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     def notify(self, channel: str, payload: str = "") -> None:
-        """Ask for one wake-up of *channel*; for Tx.after_commit. Returns at once, never raises."""
+        """Ask for one wake-up of *channel*; for Tx.after_commit. Returns at once, from the event loop's thread only."""
         self._wanted[channel, payload] = None
-        self._pending.set()
-
-    async def start(self) -> None:
-        """Begin sending; the connection is opened by the first wake-up."""
-        self._task = asyncio.create_task(self._run(), name="waker")
-
-    def refuse(self) -> None:
-        """Nothing: what still runs may still wake others."""
-
-    async def drain(self, seconds: float) -> None:
-        """Nothing: sending goes on until stop."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="waker")
 
     async def stop(self) -> None:
         """Send what is asked for already, within a second, and close the connection."""
@@ -48,13 +41,11 @@ class Waker:
         try:
             await asyncio.wait_for(self._flush(), _STOP_SECONDS)
         except TimeoutError:
-            _log.warning("The last wake-ups were not sent in time.")
+            _log.warning("the last wake-ups were not sent in time")
         await self._close()
 
     async def _run(self) -> None:
-        while True:
-            await self._pending.wait()
-            self._pending.clear()
+        while self._wanted:
             await self._flush()
             await asyncio.sleep(self._cool_down)
 
@@ -69,7 +60,7 @@ class Waker:
             await connection.execute(statement, [channels, payloads])
         except psycopg.Error as error:
             # Those who wait poll as well, so a lost wake-up costs them one interval.
-            _log.warning("Wake-ups were lost: %s", type(error).__name__)
+            _log.warning("wake-ups were lost", error=type(error).__name__)
             await self._close()
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:

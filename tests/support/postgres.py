@@ -1,7 +1,8 @@
 """A real cluster per test session, and a fresh copy of a migrated database per test module.
 
-Fixtures: `cluster` (session), `make_database` (session), `database` (module; a module that needs only some migration trees
-overrides the fixture `database_trees`). A TestDatabase gives services their configuration and tests the owner's view.
+Fixtures: `cluster` (session), `make_database` (session), `database` (module; a module that needs only some
+migration trees overrides the fixture `database_trees`). A TestDatabase gives services their configuration and tests
+the owner's view.
 """
 
 import asyncio
@@ -59,6 +60,8 @@ class Login:
     database_name: str
     database_user: str
     database_password: Password
+    database_tls: str = "off"
+    database_ca_file: str = ""
 
 
 @dataclass(slots=True)
@@ -104,8 +107,8 @@ class TestDatabase:
         """A plain autocommit connection as *role*."""
         url = self.url(role)
         connection = await psycopg.AsyncConnection.connect(
-            host=url.query["host"], port=self.cluster.port, user=role, password=url.password, dbname=self.name,
-            autocommit=True,
+            host=str(self.cluster.socket_dir), port=self.cluster.port, user=role, password=url.password,
+            dbname=self.name, autocommit=True,
         )  # fmt: skip
         try:
             yield connection
@@ -147,7 +150,9 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def make_database(cluster: Cluster) -> Iterator[MakeDatabase]:
-    """`make_database(trees=None)`: a new database with the roles, schemas and the migrations of *trees* (all by default)."""
+    """`make_database(trees=None)`: a new database with the roles, schemas and the migrations of *trees* (all by
+    default).
+    """
     made: list[TestDatabase] = []
 
     def make(trees: Sequence[str] | None = None) -> TestDatabase:

@@ -1,0 +1,1 @@
+"""Migrations of the schemas jobs and audit, which every service uses and none owns."""

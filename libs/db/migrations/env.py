@@ -1,0 +1,5 @@
+"""Alembic's door into this tree."""
+
+from libs.db import migrate
+
+migrate.run()

@@ -1,0 +1,123 @@
+"""Ending a claim. Every write names the lease it holds; one that is no longer the job's changes nothing and is
+counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from libs.db import Database, Tx
+from libs.errors import AppError, Kind
+from libs.jobqueue.enqueue import channel
+from libs.jobqueue.job import Completed, Lease
+from libs.principal import System
+
+FINISHED = ("done", "discarded", "cancelled")
+LONGEST_ERROR = 500
+
+_TOLD = """
+    WITH told AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:leases AS bigint[]), CAST(:kinds AS text[]),
+            CAST(:ats AS timestamptz[]), CAST(:delays AS double precision[]), CAST(:errors AS text[]))
+            AS told (id, lease, kind, at, delay_seconds, error)
+    )"""
+_FENCE = "j.id = t.id AND j.lease = t.lease AND j.service = :service AND j.state = 'running'"
+
+_FINISH = text(
+    f"""{_TOLD}, gone AS (
+        DELETE FROM jobs.jobs j USING told t WHERE {_FENCE}
+        RETURNING j.id, j.service, j.type, j.organization_id, j.user_id, t.kind, j.lease, j.failures, j.crashes,
+            j.created_at, j.claimed_at, t.error
+    )
+    INSERT INTO jobs.history (id, service, type, organization_id, user_id, outcome, lease, failures, crashes,
+        created_at, claimed_at, error)
+    SELECT * FROM gone RETURNING id
+    """  # noqa: S608 - only constants of this module are put together
+)
+_GIVE_BACK = text(
+    f"""{_TOLD}, decided AS (
+        SELECT j.id, t.lease, t.kind, t.error,
+            coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second') AS at,
+            t.kind = 'dead' OR (t.kind = 'retry' AND j.failures + 1 >= j.max_attempts) AS dead
+        FROM jobs.jobs j JOIN told t ON {_FENCE}
+    ), changed AS (
+        UPDATE jobs.jobs j SET
+            state = CASE WHEN t.dead THEN 'dead' WHEN t.at > clock_timestamp() THEN 'scheduled' ELSE 'ready' END,
+            run_at = CASE WHEN t.dead THEN j.run_at ELSE t.at END,
+            failures = j.failures + (t.kind IN ('retry', 'dead'))::integer,
+            finished_at = CASE WHEN t.dead THEN clock_timestamp() END,
+            error = CASE WHEN t.error = '' THEN j.error ELSE t.error END,
+            worker_id = NULL, deadline_at = NULL
+        FROM decided t WHERE {_FENCE}
+        RETURNING j.id, j.service, j.organization_id, j.priority, j.state
+    ), hot AS (
+        INSERT INTO jobs.ready (service, tenant, priority, job_id)
+        SELECT service, organization_id, priority, id FROM changed WHERE state = 'ready'
+    )
+    SELECT id, state FROM changed
+    """  # noqa: S608 - only constants of this module are put together
+)
+
+
+class StaleLease(AppError):
+    """The job belongs to another claim by now; whatever was done under this lease must not count."""
+
+    kind, reason = Kind.CONFLICT, "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How one claim ended. kind: one of FINISHED, retry, snooze, release or dead; at or delay_seconds: when to run
+    again.
+    """
+
+    lease: Lease
+    type: str
+    kind: str
+    at: datetime | None = None
+    delay_seconds: float = 0.0
+    error: str = ""
+
+
+async def complete(tx: Tx, lease: Lease) -> Completed:
+    """Finish the job in *tx*, with the handler's own writes: all of it happens, or none. Return the answer from the
+    handler.
+
+    Raises StaleLease, which undoes *tx*, when the job has been taken from this worker meanwhile.
+    """
+    told = [Told(lease, "", "done")]
+    if not (await tx.execute(_FINISH, _arguments(tx.service, told))).all():
+        raise StaleLease("The job belongs to another claim by now.", job=lease.job_id)
+    return Completed()
+
+
+async def settle(database: Database, service: str, told: Sequence[Told]) -> dict[str, str]:
+    """Write how these claims ended, in one transaction; job id → its state now. A missing id was a stale lease."""
+    finished = [one for one in told if one.kind in FINISHED]
+    others = [one for one in told if one.kind not in FINISHED]
+    accepted: dict[str, str] = {}
+    async with database.begin(System(service)) as tx:
+        if finished:
+            rows = (await tx.execute(_FINISH, _arguments(service, finished))).all()
+            accepted |= {row.id: "finished" for row in rows}
+        if others:
+            rows = (await tx.execute(_GIVE_BACK, _arguments(service, others))).all()
+            accepted |= {row.id: row.state for row in rows}
+            if "ready" in accepted.values():
+                tx.wake(channel(service))
+    return accepted
+
+
+def _arguments(service: str, told: Sequence[Told]) -> dict[str, Any]:
+    return {
+        "service": service,
+        "ids": [one.lease.job_id for one in told],
+        "leases": [one.lease.lease for one in told],
+        "kinds": [one.kind for one in told],
+        "ats": [one.at for one in told],
+        "delays": [one.delay_seconds for one in told],
+        "errors": [one.error[:LONGEST_ERROR] for one in told],
+    }
