@@ -1,35 +1,28 @@
 """Who may call: the policy's access against the tokens on the call. Any fault denies.
 
-A user token counts only when it is there exactly once and made for this service (requirements T1, T2); a server that stands
-behind the local operator socket takes the uid its front has read from the socket, and no other server looks at that header.
+A user token counts only when it is there exactly once and made for this service (requirements T1, T2). A server behind
+the local operator socket has one caller all its life, whose uid the front read from the kernel; see libs.rpc.operator.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from holdfast.usertoken import Claims, ServiceVerifier, TokenError, Verifier
-
 from libs.clock import Clock
 from libs.errors import AccessDenied, Unauthenticated
 from libs.principal import Operator, System, User
-from libs.rpc.call import OPERATOR_UID, SERVICE_TOKEN, USER_TOKEN, Call
+from libs.rpc.call import SERVICE_TOKEN, USER_TOKEN, Call
 from libs.rpc.errors import InvalidUserToken
 from libs.rpc.policy import ROLES, Access, Policy
 
 OPERATOR_SCOPE = "operator"
-
-
-class Refusal(Protocol):
-    """Told of each token that was not believed, and why; the caller is not."""
-
-    def __call__(self, why: str) -> None: ...
+_KEPT_USERS = 8192
 
 
 class Authenticator:
     """Establishes the principal of each call.
 
     verifier: for user tokens of this service's audience, None when no method needs one. service_verifier: auth's alone.
-    operator: this server is the inner end of the local operator socket.
+    operator: whom the inner end of the local operator socket serves (`uid:1000`), "" on every other server.
     """
 
     def __init__(
@@ -37,15 +30,16 @@ class Authenticator:
         *,
         verifier: Verifier | None,
         service_verifier: ServiceVerifier | None,
-        operator: bool,
+        operator: str,
         now: Clock,
-        refused: Refusal,
+        refused: Callable[[str], None],
     ) -> None:
         self._verifier = verifier
         self._service_verifier = service_verifier
         self._operator = operator
         self._now = now
         self._refused = refused
+        self._users: dict[str, tuple[Claims, User]] = {}
 
     def faults(self, method: str, policy: Policy) -> list[str]:
         """Why a method with this policy cannot be served here; empty when it can."""
@@ -71,13 +65,13 @@ class Authenticator:
     def _anyone(self, call: Call) -> None:
         claims = self._claims(call) if self._verifier is not None else None
         if claims is not None:
-            call.user = call.principal = _user(claims)
+            call.user = call.principal = self._user(claims)
 
     def _signed_in(self, call: Call, roles: frozenset[str]) -> None:
         claims = self._claims(call)
         if claims is None:
             raise Unauthenticated("Sign in first.")
-        call.user = call.principal = _user(claims)
+        call.user = call.principal = self._user(claims)
         if claims.role not in roles:
             raise AccessDenied("Your role in the organization does not allow this.", role=claims.role)
 
@@ -87,15 +81,11 @@ class Authenticator:
             raise Unauthenticated("Sign in as an operator first.")
         if OPERATOR_SCOPE not in claims.scopes:
             raise AccessDenied("Only an operator may do this.")
-        call.user = _user(claims)
+        call.user = self._user(claims)
         call.principal = Operator(claims.user_id)
 
     def _local_operator(self, call: Call) -> None:
-        values = call.headers.get(OPERATOR_UID, [])
-        uid = values[0] if len(values) == 1 else ""
-        if not isinstance(uid, str) or not (uid.isascii() and uid.isdigit()):
-            raise Unauthenticated("The operator socket did not say who calls.")
-        call.principal = Operator(f"uid:{uid}")
+        call.principal = Operator(self._operator)
 
     def _service(self, call: Call) -> None:
         token = self._one(call, SERVICE_TOKEN)
@@ -119,6 +109,17 @@ class Authenticator:
         except TokenError as fault:
             raise self._not_believed(str(fault)) from None
 
+    def _user(self, claims: Claims) -> User:
+        """The user of *claims*; kept while the verifier keeps the claims, since every call needs it."""
+        kept = self._users.get(claims.id)
+        if kept is not None and kept[0] is claims:
+            return kept[1]
+        made = User(claims.organization_id, claims.user_id, claims.session_id, claims.role, claims.scopes, claims.actor)
+        if len(self._users) >= _KEPT_USERS:
+            self._users.clear()
+        self._users[claims.id] = (claims, made)
+        return made
+
     def _one(self, call: Call, header: str) -> str:
         """The one value of *header*, "" when it is absent; anything but exactly one plain value is a forgery."""
         headers = call.headers
@@ -135,9 +136,3 @@ class Authenticator:
     def _not_believed(self, why: str) -> InvalidUserToken:
         self._refused(why)
         return InvalidUserToken("The token on this call is not valid here.")
-
-
-def _user(claims: Claims) -> User:
-    return User(
-        claims.organization_id, claims.user_id, claims.session_id, claims.role, claims.scopes, claims.actor
-    )  # fmt: skip

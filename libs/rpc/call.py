@@ -2,12 +2,15 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
 from libs.errors import AppError
+from libs.observability.trace import Span
 from libs.principal import Principal, User
 from libs.rpc.errors import REQUEST_ID, code, trailers
 from libs.rpc.policy import MethodPolicy, Policy
@@ -18,38 +21,46 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 USER_TOKEN = "x-user-token"
 SERVICE_TOKEN = "x-service-token"
-OPERATOR_UID = "x-operator-uid"
 TRACEPARENT = "traceparent"
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs do not know it
 READ_HEADERS = frozenset(
-    {USER_TOKEN, f"{USER_TOKEN}-bin", SERVICE_TOKEN, f"{SERVICE_TOKEN}-bin", OPERATOR_UID, TRACEPARENT, REQUEST_ID}
+    {USER_TOKEN, f"{USER_TOKEN}-bin", SERVICE_TOKEN, f"{SERVICE_TOKEN}-bin", TRACEPARENT, REQUEST_ID}
 )
 
 
 class Call:
     """The context handed to servicers, a grpc.aio context in all but name.
 
-    parse turns one raw message into a checked request and raises AppError; it is set by the validate stage, so that nobody
-    is authenticated after their bytes were looked at.
+    parse turns one raw message into a checked request and raises AppError; it is set by the validate stage, so that
+    nobody is authenticated after their bytes were looked at.
     """
 
     __slots__ = (
-        "_context", "_extra_trailers", "draining", "headers", "method", "outcome", "parse", "policy", "principal", "request",
-        "request_id", "user",
+        "_context", "_extra_trailers", "begun", "draining", "headers", "loop", "method", "opened", "outcome",
+        "overdue", "parse", "policy", "principal", "request", "request_id", "span", "task", "user",
     )  # fmt: skip
 
-    def __init__(self, method: str, policy: Policy, context: Context, draining: asyncio.Event, raw: bytes | None) -> None:
+    def __init__(
+        self, method: str, policy: Policy, context: Context, draining: asyncio.Event, raw: bytes | None
+    ) -> None:
         self._context = context
         self._extra_trailers: Metadata = ()
+        self.begun = time.perf_counter()
         self.method = method
         self.policy = policy
         self.draining = draining
         self.request: Any = raw
         self.request_id = ""
-        self.headers = read_headers(context.invocation_metadata() or ())
+        self.headers = read_headers(tuple(context.invocation_metadata() or ()))
         self.principal: Principal | None = None
         self.user: User | None = None
         self.outcome: grpc.StatusCode | None = None
+        self.opened: Span | None = None
+        self.overdue: AppError | None = None
+        self.span: AbstractContextManager[Span] | None = None
         self.parse: Callable[[bytes], Any] = bytes
+        self.loop = asyncio.get_running_loop()
+        self.task: asyncio.Task[Any] = asyncio.current_task(self.loop)  # type: ignore[assignment]  # None outside a task only
 
     def header(self, name: str) -> str:
         """The first text value of a header the stages read, "" when there is none."""
@@ -59,30 +70,30 @@ class Call:
         return ""
 
     async def read(self) -> Any:
-        """The next request message, checked; `grpc.aio.EOF` at the end."""
+        """The next request message, checked; `EOF` at the end."""
         raw = await self._context.read()
-        return raw if raw is grpc.aio.EOF else self.parse(raw)
+        return raw if raw is EOF else self.parse(raw)
 
     async def messages(self) -> AsyncIterator[Any]:
         """The request messages, each checked."""
-        while (message := await self.read()) is not grpc.aio.EOF:
+        while (message := await self.read()) is not EOF:
             yield message
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         """Send these after the answer, beside the request id."""
         self._extra_trailers = tuple(trailing_metadata)
-        self._context.set_trailing_metadata((*self._extra_trailers, (REQUEST_ID, self.request_id)))  # type: ignore[arg-type]  # the stubs want Metadata
+        self._context.set_trailing_metadata((*self._extra_trailers, (REQUEST_ID, self.request_id)))
 
     async def refuse(self, error: AppError) -> NoReturn:
         """End the call with *error*."""
         self.outcome = code(error.kind)
         sent = (*self._extra_trailers, *trailers(error, self.request_id))
-        await self._context.abort(self.outcome, error.message, sent)  # type: ignore[arg-type]  # the stubs want Metadata
+        await self._context.abort(self.outcome, error.message, sent)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """As grpc.aio's; our own servicers raise an AppError instead."""
         self.outcome = code
-        await self._context.abort(code, details, trailing_metadata)  # type: ignore[arg-type]  # the stubs want Metadata
+        await self._context.abort(code, details, trailing_metadata)
 
     def seconds_left(self) -> float:
         """Seconds until the caller's deadline, infinity when it set none."""
@@ -93,7 +104,9 @@ class Call:
         """The name of the code the call ended with, once it has."""
         if self.outcome is not None:
             return self.outcome.name
-        told: object = self._context.code()  # None or 0 unless the servicer set one; a number or an enum member when it did
+        told: object = (
+            self._context.code()
+        )  # None or 0 unless the servicer set one; a number or an enum member when it did
         return told.name if isinstance(told, grpc.StatusCode) else _NAMES.get(told or 0, "UNKNOWN")
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +127,9 @@ def read_headers(metadata: Metadata) -> dict[str, list[str | bytes]]:
 
 
 def principal(context: object) -> Principal:
-    """Who the auth stage established for the call. Raises RuntimeError on a method that anyone may call and nobody signed in to."""
+    """Who the auth stage established for the call. Raises RuntimeError on a method that anyone may call and nobody
+    signed in to.
+    """
     found = _call(context).principal
     if found is None:
         raise RuntimeError("a public call has no principal")

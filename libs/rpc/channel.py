@@ -1,7 +1,7 @@
 """Call another service: what came with the call being served goes on with the calls it makes.
 
-The remaining deadline, the request id and the trace are forwarded; tokens are asked for afresh on each call, because a user token
-lives for a minute. Only UNAVAILABLE is retried, and only on methods that the contract declares READ.
+The remaining deadline, the request id and the trace are forwarded; tokens are asked for afresh on each call, because
+a user token lives for a minute. Only UNAVAILABLE is retried, and only on methods that the contract declares READ.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
-from holdfast.channel import OPTIONS, retry_config
 
+from holdfast.channel import OPTIONS, retry_config
 from libs.observability import context as ids
 from libs.rpc.call import SERVICE_TOKEN, TRACEPARENT, USER_TOKEN
 from libs.rpc.errors import REQUEST_ID
@@ -37,9 +37,10 @@ def channel(
 ) -> grpc.aio.Channel:
     """A channel to *address* (`unix:/path.sock` or `host:port`); connects when first used, reconnects by itself.
 
-    ca_file: believe this authority and use TLS; without it the address has to be a Unix socket or loopback (ValueError).
-    tokens: gives the x-user-token of each call. service_token: gives the x-service-token. timeout_seconds: of a unary call made
-    outside any deadline; streams get the deadline of the call being served, or none.
+    ca_file: believe this authority and use TLS; without it the address has to be a Unix socket or loopback
+    (ValueError).
+    tokens: gives the x-user-token of each call. service_token: gives the x-service-token. timeout_seconds: of a unary
+    call made outside any deadline; streams get the deadline of the call being served, or none.
     """
     forward = _Forward(tokens, service_token, timeout_seconds)
     interceptors: list[Any] = [_Unary(forward), _UnaryStream(forward), _StreamUnary(forward), _StreamStream(forward)]
@@ -70,7 +71,11 @@ class _Forward:
             if key not in metadata:
                 metadata.add(key, value)
         return grpc.aio.ClientCallDetails(
-            details.method, self._timeout(details.timeout, unary=unary), metadata, details.credentials, details.wait_for_ready
+            details.method,
+            self._timeout(details.timeout, unary=unary),
+            metadata,
+            details.credentials,
+            details.wait_for_ready,
         )
 
     async def _added(self) -> list[tuple[str, str]]:
@@ -82,14 +87,14 @@ class _Forward:
         return [(key, value) for key, value in added if value]
 
     def _timeout(self, asked: float | None, *, unary: bool) -> float | None:
-        """The soonest of what the caller asked, what is left of the call being served, and the default of unary calls."""
+        """The soonest of what was asked, what is left of the call being served, and the default of unary calls."""
         left = deadline.get() - asyncio.get_running_loop().time()
         default = self._timeout_seconds if unary and asked is None else math.inf
         soonest = min(math.inf if asked is None else asked, left, default)
         return None if soonest == math.inf else max(soonest, 0.0)
 
 
-class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
+class _Unary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, forward: _Forward) -> None:
         self._forward = forward
 
@@ -97,7 +102,7 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(await self._forward.details(client_call_details, unary=True), request)
 
 
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, forward: _Forward) -> None:
         self._forward = forward
 
@@ -105,17 +110,21 @@ class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
         return await continuation(await self._forward.details(client_call_details, unary=False), request)
 
 
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, forward: _Forward) -> None:
         self._forward = forward
 
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Details, request_iterator: Any) -> Any:
+    async def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
+    ) -> Any:
         return await continuation(await self._forward.details(client_call_details, unary=False), request_iterator)
 
 
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, forward: _Forward) -> None:
         self._forward = forward
 
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Details, request_iterator: Any) -> Any:
+    async def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
+    ) -> Any:
         return await continuation(await self._forward.details(client_call_details, unary=False), request_iterator)

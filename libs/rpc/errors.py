@@ -1,7 +1,8 @@
 """AppError on the wire: one table from what the caller should do to the gRPC code and the HTTP status.
 
-Every error is a google.rpc.Status with exactly one ErrorInfo (reason, domain, facts) and one RequestInfo; BadRequest lists field
-violations; RetryInfo stands only where waiting helps. Source: AIP-193; google/rpc/code.proto for the HTTP mapping.
+Every error is a google.rpc.Status with exactly one ErrorInfo (reason, domain, facts) and one RequestInfo; BadRequest
+lists field violations; RetryInfo stands only where waiting helps. Source: AIP-193; google/rpc/code.proto for the HTTP
+mapping.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ HELPED_BY_WAITING = frozenset({Kind.UNAVAILABLE, Kind.EXHAUSTED})
 
 
 class InvalidUserToken(AppError):
-    """The user token or service token is missing, forged, expired, for another audience, or there more than once."""
+    """The user token or service token is forged, expired, for another audience, or there more than once."""
 
     kind, reason = Kind.UNAUTHENTICATED, "INVALID_USER_TOKEN"
 
@@ -120,7 +121,9 @@ def body(error: AppError, request_id: str = "") -> dict[str, Any]:
 
 
 def retry_after_seconds(error: AppError) -> float | None:
-    """How long to wait before the same call can work; None where waiting alone does not help. For `Retry-After` round up."""
+    """How long to wait before the same call can work; None where waiting alone does not help. For `Retry-After` round
+    up.
+    """
     return error.retry_after_seconds if error.kind in HELPED_BY_WAITING else None
 
 

@@ -70,7 +70,7 @@ class Health:
         self._changed = asyncio.Event()
 
 
-class HealthService(health_pb2_grpc.HealthServicer):
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
     """grpc.health.v1 for one process; "" and every served service have the same answer. Source: grpc health/v1."""
 
     def __init__(self, health: Health, services: Iterable[str]) -> None:
@@ -106,7 +106,8 @@ class HealthService(health_pb2_grpc.HealthServicer):
 class Monitor:
     """A Part that asks each probe every second and reports it; a component that comes back is believed at once.
 
-    A probe is well when it returns nothing or an empty list; a list of faults, an exception or no answer in time is not well.
+    A probe is well when it returns nothing or an empty list; a list of faults, an exception or no answer in time is
+    not well.
     """
 
     def __init__(
@@ -149,6 +150,6 @@ class Monitor:
                 answer = await probe()
         except TimeoutError:
             return f"no answer in {self._timeout_seconds:g} s"
-        except Exception as fault:  # noqa: BLE001 - whatever a dependency does, health reports it and goes on asking
+        except Exception as fault:
             return f"{type(fault).__name__}: {fault}"
         return "; ".join(str(each) for each in answer) if isinstance(answer, list) else ""

@@ -21,7 +21,7 @@ _NOBODY = Policy(Access.PUBLIC, Effect.READ)
 
 
 class InFlight:
-    """How many calls are being served, and whether new ones are still taken. Streams await `draining` to say goodbye."""
+    """How many calls are being served, and whether new ones are taken. Streams await `draining` to say goodbye."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
@@ -57,15 +57,17 @@ class InFlight:
         return True
 
 
-class Stages(grpc.aio.ServerInterceptor):
-    """The one server interceptor. Handlers are wrapped on first use and kept, so that a call looks up one dict entry."""
+class Stages(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """The one server interceptor. Handlers are wrapped once and kept: a call looks up one dict entry."""
 
     def __init__(self, stages: Sequence[Stage], flight: InFlight) -> None:
         assert_order(stages)
         self._stages = tuple(stages)
         self._flight = flight
         self._wrapped: dict[str, Handler] = {}
-        self._unknown = grpc.unary_unary_rpc_method_handler(self._entry(OTHER, _NOBODY, bytes, _no_such_method, streams=False))
+        self._unknown = grpc.unary_unary_rpc_method_handler(
+            self._entry(OTHER, _NOBODY, bytes, _no_such_method, streams=False)
+        )
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
@@ -90,7 +92,9 @@ class Stages(grpc.aio.ServerInterceptor):
         self._wrapped[method] = wrapped
         return wrapped
 
-    def _entry(self, method: str, policy: Policy, parse: Callable[[bytes], Any], innermost: Run, *, streams: bool) -> Entry:
+    def _entry(
+        self, method: str, policy: Policy, parse: Callable[[bytes], Any], innermost: Run, *, streams: bool
+    ) -> Entry:
         run = chain(self._stages, method, policy, parse, innermost)
         flight, counted = self._flight, method not in PLUMBING
 
@@ -143,7 +147,8 @@ def _style(method: str, handler: Handler) -> Run:
 def _generator(behaviour: Any, *, streams_in: bool) -> Run:
     async def run(call: Call) -> None:
         write = call.write
-        # A generator left half-way is closed here and now: what it holds open is released before the call counts as ended.
+        # A generator left half-way is closed here and now: what it holds open is released before the call counts as
+        # ended.
         async with aclosing(behaviour(call.messages() if streams_in else call.request, call)) as answers:
             async for answer in answers:
                 await write(answer)

@@ -1,6 +1,8 @@
-"""What every method and HTTP route declares about itself: who may call, whether it changes state, its rate category, its audit.
+"""What every method and HTTP route declares about itself: who may call, whether it changes state, its rate category,
+its audit.
 
-Methods carry the declaration in the contract (`holdfast.common.v1.policy`); the few HTTP routes declare the same in HTTP_ROUTES.
+Methods carry the declaration in the contract (`holdfast.common.v1.policy`); the few HTTP routes declare the same in
+HTTP_ROUTES.
 Enforcement, CSRF, rate limits and the generated tests all read this one place (requirement T10).
 """
 
@@ -9,6 +11,7 @@ from enum import Enum
 from functools import cache
 
 from google.protobuf import descriptor
+
 from holdfast.auth.v1 import auth_service_pb2, token_service_pb2
 from holdfast.backup.v1 import backup_service_pb2
 from holdfast.common.v1 import policy_pb2
@@ -76,7 +79,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class MethodPolicy(Policy):
-    """A method of the contract with its declaration; name is `/package.Service/Method`, types are full message names."""
+    """A method of the contract with its declaration; name is `/package.Service/Method`, types are full names."""
 
     name: str = ""
     audience: str = ""
@@ -122,7 +125,9 @@ PLUMBING: dict[str, Policy] = {
 
 @cache
 def all_methods() -> dict[str, MethodPolicy]:
-    """Every method of the contract by its path. Raises UndeclaredPolicy naming each method whose policy is not complete."""
+    """Every method of the contract by its path. Raises UndeclaredPolicy naming each method whose policy is not
+    complete.
+    """
     faults = undeclared()
     if faults:
         raise UndeclaredPolicy("; ".join(faults))

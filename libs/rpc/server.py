@@ -11,11 +11,12 @@ import grpc
 from google.protobuf import descriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from holdfast.usertoken import ServiceVerifier, Verifier
 
+from holdfast.usertoken import ServiceVerifier, Verifier
 from libs import clock
 from libs.observability import log
 from libs.observability.metric import Metrics
+from libs.observability.trace import Tracer
 from libs.rpc import stages
 from libs.rpc.auth import Authenticator
 from libs.rpc.call import Call as Call
@@ -56,7 +57,8 @@ class Limits:
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            # One event loop per process, each with its own address (DECISIONS): two processes must never share a port unseen.
+            # One event loop per process, each with its own address (DECISIONS): two processes must never share a port
+            # unseen.
             ("grpc.so_reuseport", 0),
         ]
 
@@ -79,10 +81,11 @@ class ServerTls:
 class Server:
     """Serves *servicers* at *address* (`unix:/path.sock` or `host:port`, port 0 for any) through the stages.
 
-    servicers: (add function, servicer, service descriptor), e.g. `(file_service_pb2_grpc.add_FileServiceServicer_to_server,
-    FileServicer(ops), file_service_pb2.DESCRIPTOR.services_by_name["FileService"])`.
+    servicers: (add function, servicer, service descriptor), e.g.
+    `(file_service_pb2_grpc.add_FileServiceServicer_to_server, FileServicer(ops),
+    file_service_pb2.DESCRIPTOR.services_by_name["FileService"])`.
     verifier: of user tokens for this service's audience. service_verifier: of service tokens, auth's alone.
-    operator: the inner end of the local operator socket; its front says who calls.
+    operator: the inner end of the local operator socket, as text for whom, e.g. "uid:1000" (libs.rpc.operator).
     start raises UndeclaredPolicy when a method may not be served as declared, RulesMissing when its bounds are unknown.
     """
 
@@ -96,11 +99,11 @@ class Server:
         health: Health,
         metrics: Metrics,
         service_verifier: ServiceVerifier | None = None,
-        operator: bool = False,
+        operator: str = "",
         limits: Limits | None = None,
         tls: ServerTls | None = None,
         rules: Rules | None = None,
-        span: Callable[[str, str], Any] | None = None,
+        tracer: Tracer | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
         self._address = address
@@ -111,7 +114,7 @@ class Server:
         self._limits = limits or Limits()
         self._tls = tls
         self._rules = rules
-        self._span = span
+        self._tracer = tracer
         self._flight = InFlight()
         self._auth = Authenticator(
             verifier=verifier, service_verifier=service_verifier, operator=operator, now=now, refused=_refused
@@ -149,8 +152,8 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """Tell the streams, take no new calls, and wait until those in flight have ended, *seconds* at most.
 
-        Not left to gRPC's stop(grace): it closes the door before the edge has noticed, and is not graceful for handlers that
-        abort (grpc/grpc#37239, #28999).
+        Not left to gRPC's stop(grace): it closes the door before the edge has noticed, and is not graceful for
+        handlers that abort (grpc/grpc#37239, #28999).
         """
         self._flight.draining.set()
         if not await self._flight.idle(seconds):
@@ -164,10 +167,12 @@ class Server:
         await self._server.stop(self._limits.last_words_seconds if self._flight.count == 0 else 0)
         self._server = None
         if self._address.startswith("unix:"):
-            Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
+            remove_stale(Path(self._address.removeprefix("unix:")))
 
     def _methods(self) -> list[str]:
-        return [f"/{service.full_name}/{method.name}" for _, _, service in self._servicers for method in service.methods]
+        return [
+            f"/{service.full_name}/{method.name}" for _, _, service in self._servicers for method in service.methods
+        ]
 
     def _check(self) -> None:
         declared = all_methods()
@@ -181,7 +186,7 @@ class Server:
     def _stages(self) -> list[stages.Stage]:
         return [
             stages.Correlation(),
-            stages.Trace(self._span),
+            stages.Trace(self._tracer),
             stages.Log(),
             stages.Metric(self._metrics),
             stages.Errors(),
@@ -201,7 +206,9 @@ class Server:
 
 
 class _Recorder:
-    """Stands in for the server while servicers are added, so that every handler is wrapped before the first call comes."""
+    """Stands in for the server while servicers are added, so that every handler is wrapped before the first call
+    comes.
+    """
 
     def __init__(self, server: grpc.aio.Server, interceptor: Stages) -> None:
         self._server = server
@@ -213,7 +220,7 @@ class _Recorder:
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         for name, handler in handlers.items():
             self._interceptor.prepare(f"/{service}/{name}", handler)
-        self._server.add_registered_method_handlers(service, handlers)
+        self._server.add_registered_method_handlers(service, handlers)  # type: ignore[attr-defined]  # newer than the stubs
 
 
 def remove_stale(socket: Path) -> None:

@@ -1,7 +1,8 @@
 """The contract's field bounds, enforced: rules come from the descriptor image, never from the stubs.
 
-The image is parsed into a descriptor pool of its own, because two copies of buf/validate in one pool crash. A message is checked by
-parsing its bytes a second time into that pool's class: 0.2 µs more, against serialising a message that was just parsed.
+The image is parsed into a descriptor pool of its own, because two copies of buf/validate in one pool crash. A message
+is checked by parsing its bytes a second time into that pool's class: 0.2 µs more, against serialising a message that
+was just parsed.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +29,9 @@ class Rules:
         try:
             image = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
         except (OSError, DecodeError) as fault:
-            raise RulesMissing(f"cannot read the rules at {path.name} ({type(fault).__name__}): run `make protos`") from None
+            raise RulesMissing(
+                f"cannot read the rules at {path.name} ({type(fault).__name__}): run `make protos`"
+            ) from None
         self._pool = descriptor_pool.DescriptorPool()
         for file in image.file:
             self._pool.AddSerializedFile(file.SerializeToString())

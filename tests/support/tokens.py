@@ -7,7 +7,6 @@ from typing import Any
 from holdfast.usertoken import Key, Keys, derive
 from holdfast.usertoken.claims import ISSUER, TYP
 from holdfast.usertoken.jws import sign
-
 from libs.clock import now as wall_clock
 
 ROOT = Key("test-1", b"a root key that only the tests know, 32+")
@@ -35,6 +34,9 @@ def user_token(
     issued = int((now or wall_clock()).timestamp())
     claims: dict[str, Any] = {
         "iss": ISSUER, "aud": audience, "sub": user, "org": organization, "sid": "session1", "role": role, "epoch": 0,
-        "tier": "standard", "scope": scope, "iat": issued, "exp": issued + lifetime_seconds, "jti": secrets.token_urlsafe(9),
+        "tier": "standard", "scope": scope, "iat": issued, "exp": issued + lifetime_seconds, "jti":
+        secrets.token_urlsafe(9),
     } | bent  # fmt: skip
-    return sign({name: value for name, value in claims.items() if value is not None}, key or keys(audience).current, typ=typ)
+    return sign(
+        {name: value for name, value in claims.items() if value is not None}, key or keys(audience).current, typ=typ
+    )

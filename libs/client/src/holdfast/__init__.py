@@ -1,7 +1,7 @@
 """The Holdfast client: generated stubs `holdfast.*.v1`, a high-level `Client`, typed errors, and `holdfast.usertoken`.
 
-`holdfast.usertoken` verifies the user token that Holdfast's edge puts on every call, and has an interceptor that other people
-mount on their own grpc.aio service. Nothing here imports the server's code.
+`holdfast.usertoken` verifies the user token that Holdfast's edge puts on every call, and has an interceptor that
+other people mount on their own grpc.aio service. Nothing here imports the server's code.
 """
 
 from typing import TYPE_CHECKING

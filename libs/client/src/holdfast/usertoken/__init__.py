@@ -1,8 +1,8 @@
 """The user token: what a service behind Holdfast's edge checks before it believes who is calling.
 
-The edge puts exactly one `x-user-token` on every call it lets through: a JWT (RFC 7519) signed by HMAC-SHA256, at most 60 seconds old,
-bound to one audience by a key derived for that audience alone. A service holds its own keys and can check tokens made for it,
-but cannot make one that another service believes.
+The edge puts exactly one `x-user-token` on every call it lets through: a JWT (RFC 7519) signed by HMAC-SHA256, at
+most 60 seconds old, bound to one audience by a key derived for that audience alone. A service holds its own keys and
+can check tokens made for it, but cannot make one that another service believes.
 
 - `Verifier`: token to `Claims`, with a warm cache; `TokenError` says why not
 - `Keys`, `parse_keys`, `derive`: key material as `holdfast keys derive` writes it

@@ -19,8 +19,9 @@ _CACHE_ENTRIES = 8192
 class Claims:
     """Who calls, as auth said it. Times are seconds since the epoch.
 
-    Wire: aud audience, sub user_id, org organization_id, sid session_id ("" for exchanged tokens), role MEMBER | ADMIN | OWNER,
-    epoch, tier, scope (words between spaces), act {"sub": service that acts for the user}, iat, exp, jti.
+    Wire: aud audience, sub user_id, org organization_id, sid session_id ("" for exchanged tokens), role MEMBER |
+    ADMIN | OWNER, epoch, tier, scope (words between spaces), act {"sub": service that acts for the user}, iat, exp,
+    jti.
     """
 
     audience: str
@@ -57,7 +58,7 @@ class Verifier:
             self._known = keys
             self._cache.clear()
         seconds = now.timestamp()
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).digest()
         found = self._cache.get(digest)
         if found is not None and found.expires_at > seconds:
             return found

@@ -40,7 +40,7 @@ def one_token(metadata: Sequence[tuple[str, str | bytes]], header: str = HEADER)
     return value
 
 
-class UserTokenInterceptor(grpc.aio.ServerInterceptor):
+class UserTokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Mount on `grpc.aio.server(interceptors=[…])`; inside a servicer `caller()` gives the user.
 
     verifier: for your own audience. public: paths `/package.Service/Method` that anyone may call; health always is.
@@ -64,7 +64,7 @@ class UserTokenInterceptor(grpc.aio.ServerInterceptor):
         """Let the call through with its caller established, or answer it with a refusal."""
         metadata = handler_call_details.invocation_metadata
         try:
-            token = one_token(metadata)  # type: ignore[arg-type]  # the stubs call it a ClientCallDetails' metadata
+            token = one_token(metadata)
             if token:
                 _caller.set(self._verifier.verify(token, self._now()))
             elif handler_call_details.method not in self._public:
@@ -85,7 +85,9 @@ async def _refuse(_request: object, context: grpc.aio.ServicerContext[Any, Any])
 
 
 def _refusal(handler: "Handler | None") -> Handler:
-    """A handler of the same shape as *handler* that refuses; an unknown method is refused too, so that nothing is learned."""
+    """A handler of the same shape as *handler* that refuses; an unknown method is refused too, so that nothing is
+    learned.
+    """
     if handler is None or not (handler.request_streaming or handler.response_streaming):
         return grpc.unary_unary_rpc_method_handler(_refuse)
     if handler.request_streaming and handler.response_streaming:

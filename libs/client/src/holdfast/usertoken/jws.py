@@ -1,6 +1,7 @@
 """The signed envelope both kinds of token share: compact JWS with HMAC-SHA256 and nothing else.
 
-The algorithm is fixed here; the header's `alg` is compared, never obeyed. Source: RFC 7515; RFC 8725 sections 3.1 and 3.11.
+The algorithm is fixed here; the header's `alg` is compared, never obeyed. Source: RFC 7515; RFC 8725 sections 3.1 and
+3.11.
 """
 
 import hashlib
@@ -49,7 +50,9 @@ def parts(token: str, *, typ: str) -> tuple[str, dict[str, Any], bytes, str]:
 
 
 def opened(token: str, *, typ: str, keys: Callable[[dict[str, Any]], Keys | None]) -> dict[str, Any]:
-    """The claims of a token whose signature is right. *keys* picks the keys from the claims not yet believed. Raises TokenError."""
+    """The claims of a token whose signature is right. *keys* picks the keys from the claims not yet believed. Raises
+    TokenError.
+    """
     kid, claims, signed, signature = parts(token, typ=typ)
     known = keys(claims)
     key = None if known is None else known.find(kid)

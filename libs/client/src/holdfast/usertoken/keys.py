@@ -50,7 +50,8 @@ def derive(root: bytes, kid: str, audience: str) -> bytes:
 
 
 def parse_keys(text: bytes) -> Keys:
-    """Keys from a key file: JSON {"current": {"kid", "key"}, "standby": … or null, "previous": … or null}, key in base64url.
+    """Keys from a key file: JSON {"current": {"kid", "key"}, "standby": … or null, "previous": … or null}, key in
+    base64url.
 
     Raises ValueError, naming the part that is wrong and never the secret.
     """
