@@ -14,7 +14,9 @@ from libs.rpc import policy
 Json = dict[str, Any]
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 64 * 1024  # a service's own limit, and room for framing
-IDENTITY = r"(?i)x[^a-z0-9]?(user|service)[^a-z0-9].*"  # x-user-token, x.user.token, x-user-token-bin, x-service-token …
+IDENTITY = (
+    r"(?i)x[^a-z0-9]?(user|service)[^a-z0-9].*"  # x-user-token, x.user.token, x-user-token-bin, x-service-token …
+)
 SECURITY_HEADERS: Mapping[str, str] = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",
     "x-frame-options": "DENY",
@@ -30,9 +32,9 @@ CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; f
 class Edge:
     """What differs between places.
 
-    upstreams: target by cluster, `unix:/path` or `host:port`: `<service>_grpc` for each service, `auth_check`, `files_http`,
-    `events_http`. certificate_file: a file of the secret discovery service, see certificate_document. admin_socket: path of the
-    admin pipe.
+    upstreams: target by cluster, `unix:/path` or `host:port`: `<service>_grpc` for each service, `auth_check`,
+    `files_http`, `events_http`. certificate_file: a file of the secret discovery service, see certificate_document.
+    admin_socket: path of the admin pipe.
     """
 
     host: str
@@ -61,7 +63,7 @@ def render(edge: Edge) -> str:
         "metrics_port": edge.metrics_port,
         "certificate_file": str(edge.certificate_file),
         "certificate_directory": str(edge.certificate_file.parent),
-        "early_mutations": identity_mutations() + [bounded_request_id()],
+        "early_mutations": [*identity_mutations(), bounded_request_id()],
         "identity_mutations": identity_mutations(),
         "response_mutations": response_mutations(),
         "access_log": access_log(),
@@ -93,7 +95,9 @@ def bounded_request_id() -> Json:
 
 
 def response_mutations() -> list[Json]:
-    """Security headers on every answer, also on those that the edge makes itself; the name of the server's program is removed."""
+    """Security headers on every answer, also on those that the edge makes itself; the name of the server's program is
+    removed.
+    """
     fixed = [
         {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
         for key, value in SECURITY_HEADERS.items()
@@ -103,7 +107,9 @@ def response_mutations() -> list[Json]:
 
 
 def access_log() -> Json:
-    """One JSON line a request on standard output. No path, query, address or credential: a file's name and an address are personal (A4)."""
+    """One JSON line a request on standard output. No path, query, address or credential: a file's name and an address
+    are personal (A4).
+    """
     line = {
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",

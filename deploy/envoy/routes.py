@@ -1,6 +1,8 @@
-"""Routes of the edge from the contract: exact path per method, prefix per HTTP route, each with its audience and its timeouts.
+"""Routes of the edge from the contract: exact path per method, prefix per HTTP route, each with its audience and its
+timeouts.
 
-A path that nobody declared has no route. gRPC routes carry no `grpc` matcher: it would refuse gRPC-web and preflights (tried).
+A path that nobody declared has no route. gRPC routes carry no `grpc` matcher: it would refuse gRPC-web and preflights
+(tried).
 """
 
 import re
@@ -19,7 +21,8 @@ CHECK_HEADERS = (
     "cookie", "authorization", "origin", "content-type", "x-csrf-token", "x-request-id", "referer", "sec-fetch-site",
 )  # fmt: skip
 DENIAL_HEADERS = (
-    "content-type", "www-authenticate", "grpc-status", "grpc-message", "grpc-status-details-bin", "set-cookie", "retry-after",
+    "content-type", "www-authenticate", "grpc-status", "grpc-message", "grpc-status-details-bin", "set-cookie",
+    "retry-after",
 )  # fmt: skip
 CREDENTIALS = ("cookie", "authorization")
 SIGNED_IN = r"(^|.*;\s*)__(Host-session|Secure-refresh)=.+"
@@ -38,18 +41,30 @@ def check(prefix: str) -> Json:
 
 
 def rate_limits(methods: Mapping[str, policy.MethodPolicy]) -> list[Json]:
-    """What a request counts against: its address, and the anonymous limit when it is public or carries no credential (R1).
+    """What a request counts against: its address, and the anonymous limit when it is public or carries no credential
+    (R1).
 
-    A public method counts in any case, or an invented credential would lift the limit from signing in. The last two entries exclude
-    each other, so that no request counts twice.
+    A public method counts in any case, or an invented credential would lift the limit from signing in. The last two
+    entries exclude each other, so that no request counts twice.
     """
     address = {"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}
     paths = sorted(path for path, declared in methods.items() if declared.access is Access.PUBLIC)
-    public = {"name": ":path", "string_match": {"safe_regex": {"regex": f"({'|'.join(map(re.escape, paths))})(\\?.*)?"}}}
-    cookie = {"name": "cookie", "string_match": {"safe_regex": {"regex": SIGNED_IN}}, "treat_missing_header_as_empty": True}
+    public = {
+        "name": ":path",
+        "string_match": {"safe_regex": {"regex": f"({'|'.join(map(re.escape, paths))})(\\?.*)?"}},
+    }
+    cookie = {
+        "name": "cookie",
+        "string_match": {"safe_regex": {"regex": SIGNED_IN}},
+        "treat_missing_header_as_empty": True,
+    }
     token = {"name": "authorization", "present_match": True}
     without = [{**header, "invert_match": True} for header in (public, cookie, token)]
-    return [{"actions": [address]}, {"actions": [address, _anonymous([public])]}, {"actions": [address, _anonymous(without)]}]
+    return [
+        {"actions": [address]},
+        {"actions": [address, _anonymous([public])]},
+        {"actions": [address, _anonymous(without)]},
+    ]
 
 
 def _anonymous(headers: list[Json]) -> Json:
@@ -109,4 +124,8 @@ def too_large(match: Json, limit: int) -> Json:
     """A route ahead of the real one that refuses a declared length above *limit* before any of it is read."""
     length = {"name": "content-length", "range_match": {"start": limit + 1, "end": (1 << 63) - 1}}
     body = {"inline_string": "The body is larger than this edge lets pass.\n"}
-    return {"name": "too_large", "match": {**match, "headers": [length]}, "direct_response": {"status": 413, "body": body}}
+    return {
+        "name": "too_large",
+        "match": {**match, "headers": [length]},
+        "direct_response": {"status": 413, "body": body},
+    }

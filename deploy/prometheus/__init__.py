@@ -1,4 +1,6 @@
-"""Prometheus: what is scraped, and how often. The targets are those of one machine; elsewhere they come from discovery."""
+"""Prometheus: what is scraped, and how often. The targets are those of one machine; elsewhere they come from
+discovery.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +9,9 @@ SCRAPE = "15s"
 
 
 def render(targets: Mapping[str, str], paths: Mapping[str, str]) -> str:
-    """prometheus.yml, as JSON, which is YAML too. targets: job → host:port; paths: job → path where it is not /metrics."""
+    """prometheus.yml, as JSON, which is YAML too. targets: job → host:port; paths: job → path where it is not
+    /metrics.
+    """
     jobs = [
         {
             "job_name": job,
@@ -16,4 +20,6 @@ def render(targets: Mapping[str, str], paths: Mapping[str, str]) -> str:
         }
         for job, target in sorted(targets.items())
     ]
-    return json.dumps({"global": {"scrape_interval": SCRAPE, "scrape_timeout": "10s"}, "scrape_configs": jobs}, indent=1)
+    return json.dumps(
+        {"global": {"scrape_interval": SCRAPE, "scrape_timeout": "10s"}, "scrape_configs": jobs}, indent=1
+    )

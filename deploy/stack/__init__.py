@@ -1,8 +1,10 @@
-"""How Holdfast runs on one machine: the parts, their order, their health. `python -m deploy.stack --help` lists the verbs.
+"""How Holdfast runs on one machine: the parts, their order, their health. `python -m deploy.stack --help` lists the
+verbs.
 
-Owns everything below the stack's *home* (`.holdfast`, or wherever HOLDFAST_HOME points): ports, secrets, certificates,
-configuration files, the supervisor, and `stack.json`. The programs come from two environments in the home of the checkout:
-`venv` (the services and this package, installed) and `tools` (Envoy, SeaweedFS, supervisor), see deploy.stack.install.
+Owns everything below the stack's *home* (`.holdfast`, or wherever HOLDFAST_HOME points): ports, secrets,
+certificates, configuration files, the supervisor, and `stack.json`. The programs come from two environments in the
+home of the checkout: `venv` (the services and this package, installed) and `tools` (Envoy, SeaweedFS, supervisor),
+see deploy.stack.install.
 
 `stack.json` (mode 0644, no secrets) says where the running stack is; schema, version 1:
 
@@ -13,7 +15,7 @@ configuration files, the supervisor, and `stack.json`. The programs come from tw
     ca_file        PEM of the certificate authority that signed the edge's and the object store's certificates
     state_dir      directory of all data, mode 0700
     run_dir        directory of the Unix sockets
-    services       {"auth"|"files"|"events"|"backup": {"grpc": target, "http": target or "", "metrics": "127.0.0.1:PORT"}};
+    services       {"auth"|"files"|"events"|"backup": {"grpc": target, "http": target or "", "metrics": "HOST:PORT"}};
                    a target is `unix:/path` or `host:port`
     postgres       {"socket_dir", "port", "database"}
     s3             {"endpoint", "ca_file"}

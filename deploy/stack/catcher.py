@@ -1,4 +1,6 @@
-"""The mail catcher: an SMTP server on loopback that keeps each mail as one .eml file. Run by the tools environment, as a script:
+"""The mail catcher: an SMTP server on loopback that keeps each mail as one .eml file. Run by the tools environment,
+as a
+script:
 
 python catcher.py DIRECTORY PORT
 
@@ -25,14 +27,18 @@ class Keep:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Keep one mail."""
+        self.keep(envelope.original_content or b"")
+        return "250 kept"
+
+    def keep(self, mail: bytes) -> None:
+        """Write one file and name it when it is whole."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         fresh = self.directory / f"{name}.part"
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(envelope.original_content or b"")
+            file.write(mail)
         fresh.replace(self.directory / f"{name}.eml")
-        return "250 kept"
 
 
 async def serve(directory: Path, port: int) -> None:
@@ -41,7 +47,9 @@ async def serve(directory: Path, port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    controller = Controller(Keep(directory), hostname="127.0.0.1", port=port, data_size_limit=MAX_BYTES, enable_SMTPUTF8=True)
+    controller = Controller(
+        Keep(directory), hostname="127.0.0.1", port=port, data_size_limit=MAX_BYTES, enable_SMTPUTF8=True
+    )
     controller.start()
     try:
         await stop.wait()

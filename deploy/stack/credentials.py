@@ -1,7 +1,8 @@
 """The stack's generated secrets: one directory of files per service, mode 0600, each value made once and then kept.
 
-`stack/` holds what no serving process may have: the owner role's password, the object store's set-up identity. A service's directory
-holds its own and nothing else; the token root is auth's alone, the others get keys derived from it.
+`stack/` holds what no serving process may have: the owner role's password, the object store's set-up identity. A
+service's directory holds its own and nothing else; the token root is auth's alone, the others get keys derived from
+it.
 """
 
 import json
@@ -45,11 +46,15 @@ class Vault:
         for service in CALLERS:
             self._derived(f"{service}/service_credential", derive_keys(roots, f"service/{service}"))
         identities = self.identities()
-        for field, value in (("access_key", identities["files"].access_key), ("secret_key", identities["files"].secret_key)):
+        for field, value in (
+            ("access_key", identities["files"].access_key),
+            ("secret_key", identities["files"].secret_key),
+        ):
             self._derived_bytes(f"files/s3_{field}", value.encode())
         self.once(f"{STACK}/owner_password", random_text)
         self.once(f"{STACK}/store_inner_key", random_text)
-        self.once("backup/repository_cipher", random_text)
+        self.once(f"{STACK}/repository_cipher", random_text)
+        self.once("backup/heartbeat_key", random_text)
 
     def identities(self) -> dict[str, Identity]:
         """The object store's key pairs by name."""
@@ -88,7 +93,10 @@ def fresh_keys() -> bytes:
 
 def fresh_identities() -> bytes:
     """Key pairs for every identity of the object store, as JSON."""
-    made = {name: {"access_key": secrets.token_hex(10).upper(), "secret_key": secrets.token_urlsafe(32)} for name in IDENTITIES}
+    made = {
+        name: {"access_key": secrets.token_hex(10).upper(), "secret_key": secrets.token_urlsafe(32)}
+        for name in IDENTITIES
+    }
     return json.dumps(made, indent=1).encode()
 
 

@@ -47,7 +47,9 @@ def leftovers(where: Layout) -> list[int]:
         found = [
             int(entry.name)
             for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and any(mark in command_of(int(entry.name), 4000) for mark in marks)
+            if entry.name.isdigit()
+            and int(entry.name) != os.getpid()
+            and any(mark in command_of(int(entry.name), 4000) for mark in marks)
         ]
         if not found or time.monotonic() > deadline:
             return found

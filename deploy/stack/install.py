@@ -1,11 +1,13 @@
-"""Makes the environments that a checkout needs: `/usr/bin/python3 -m deploy.stack.install [dev]`, standard library only.
+"""Makes the environments that a checkout needs: `/usr/bin/python3 -m deploy.stack.install [dev]`, standard library
+only.
 
 - tools: Envoy, SeaweedFS, supervisor, buf and the generators, from requirements-tools.txt
 - venv:  the services' requirements, and the two distributions of this checkout installed as wheels
 - dev:   tests, linters and types, from requirements-dev.txt; only when asked for
 
-Each environment carries a stamp, the hash of what it was made from: a second run compares stamps and does nothing. The stamp is
-written last, so that an interrupted run is simply made again. Every download is checked against the locks' hashes.
+Each environment carries a stamp, the hash of what it was made from: a second run compares stamps and does nothing.
+The stamp is written last, so that an interrupted run is simply made again. Every download is checked against the
+locks' hashes.
 """
 
 import fcntl
@@ -77,9 +79,13 @@ class Environment:
 
 
 def run(*command: str, cwd: Path = CHECKOUT) -> None:
-    """Run a command; end with its own output when it fails. PYTHONPATH is kept from it: it would hide what is installed."""
+    """Run a command; end with its own output when it fails. PYTHONPATH is kept from it: it would hide what is
+    installed.
+    """
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout.decode(errors='replace')}")
 
@@ -96,7 +102,9 @@ def install_own(venv: Environment, tools: Environment) -> bool:
         tree = work / "tree"
         copy_tree(tree)
         for project in (tree / "libs" / "client", tree):
-            tools.pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(work / "wheels"), str(project))
+            tools.pip(
+                "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(work / "wheels"), str(project)
+            )
         wheels = [str(path) for path in (work / "wheels").glob("*.whl")]
         venv.pip("install", "--no-deps", "--no-index", "--force-reinstall", *wheels)
     stamp.write_text(wanted, encoding="utf-8")

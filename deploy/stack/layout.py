@@ -60,7 +60,9 @@ class BadSettings(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths of one stack. home: its own directory; programs: the home that holds the environments; run: its sockets."""
+    """The paths of one stack. home: its own directory; programs: the home that holds the environments; run: its
+    sockets.
+    """
 
     home: Path
     programs: Path
@@ -156,7 +158,11 @@ def settings(where: Layout) -> Settings:
     for key, value in given.items():
         if key in known and type(value) is not known[key]:
             faults.append(f"{key}: has to be of type {known[key].__name__}")
-    faults += [f"allowed_origins: {origin} is no exact origin" for origin in given.get("allowed_origins", ()) if not _exact(origin)]
+    faults += [
+        f"allowed_origins: {origin} is no exact origin"
+        for origin in given.get("allowed_origins", ())
+        if not _exact(origin)
+    ]
     if faults:
         raise BadSettings(f"{path}: " + "; ".join(faults))
     return replace(Settings(), **given)
@@ -165,7 +171,11 @@ def settings(where: Layout) -> Settings:
 def _exact(origin: object) -> bool:
     """Whether *origin* is scheme, host and port alone, with no wildcard."""
     text = str(origin)
-    return text.startswith(("https://", "http://127.0.0.1", "http://localhost")) and "*" not in text and text.count("/") == 2
+    return (
+        text.startswith(("https://", "http://127.0.0.1", "http://localhost"))
+        and "*" not in text
+        and text.count("/") == 2
+    )
 
 
 def save_settings(where: Layout, wanted: Settings) -> None:
@@ -175,7 +185,9 @@ def save_settings(where: Layout, wanted: Settings) -> None:
 
 
 def service_ids() -> tuple[int, int]:
-    """User and group the parts run as: `holdfast` when root, else the caller's own. Raises KeyError when there is no such user."""
+    """User and group the parts run as: `holdfast` when root, else the caller's own. Raises KeyError when there is no
+    such user.
+    """
     if not as_root():
         return os.getuid(), os.getgid()
     entry = pwd.getpwnam(SERVICE_USER)

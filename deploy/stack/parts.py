@@ -20,11 +20,20 @@ from deploy.pgbackrest import conf as pgbackrest
 from deploy.stack import seaweed
 from deploy.stack.credentials import STACK, Vault
 from deploy.stack.layout import SERVICES, Layout, Settings
-from deploy.stack.postgres import Cluster
+from deploy.stack.postgres import Cluster, binaries
 from deploy.stack.supervise import Program, drop_prefix
 
-STORE_PORTS = {"s3": "s3", "s3_grpc": "s3_grpc", "master": "s3_master", "master_grpc": "s3_master_grpc", "volume": "s3_volume",
-               "volume_grpc": "s3_volume_grpc", "filer": "s3_filer", "filer_grpc": "s3_filer_grpc"}  # fmt: skip
+STORE_PORTS = {
+    "s3": "s3",
+    "s3_grpc": "s3_grpc",
+    "master": "s3_master",
+    "master_grpc": "s3_master_grpc",
+    "volume": "s3_volume",
+    "volume_grpc": "s3_volume_grpc",
+    "filer": "s3_filer",
+    "filer_grpc": "s3_filer_grpc",
+}
+"""Which remembered port is which of the object store's."""
 STANZA = "holdfast"
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 
@@ -45,7 +54,9 @@ class Part:
 
 
 class Parts:
-    """Every part of one stack, built from its layout, ports, settings and secrets; nothing is started or written here."""
+    """Every part of one stack, built from its layout, ports, settings and secrets; nothing is started or written
+    here.
+    """
 
     def __init__(self, where: Layout, ports: Mapping[str, int], settings: Settings) -> None:
         self.where, self.ports, self.settings = where, ports, settings
@@ -93,7 +104,7 @@ class Parts:
                 database="postgres",
             ),
             work_dir=self.where.state / "pgbackrest",
-            cipher_pass=self.vault.text("backup/repository_cipher"),
+            cipher_pass=self.vault.text(f"{STACK}/repository_cipher"),
         )
 
     @cached_property
@@ -147,7 +158,12 @@ class Parts:
 
     def all(self) -> list[Part]:
         """Every part, in the order they are started; they are stopped in the reverse one."""
-        parts = [*self.foundations(), self.mail(), *(self.service(name) for name in SERVICES if exists(name)), self.envoy()]
+        parts = [
+            *self.foundations(),
+            self.mail(),
+            *(self.service(name) for name in SERVICES if exists(name)),
+            self.envoy(),
+        ]
         if self.settings.prometheus and shutil.which("prometheus"):
             parts.append(self.prometheus())
         return parts
@@ -185,7 +201,13 @@ class Parts:
     def envoy(self) -> Part:
         """The edge."""
         base = int.from_bytes(self.where.home.name.encode()[-4:], "big") % 2_000_000
-        argv = [str(self.where.tool("envoy")), "--config-path", str(self.where.conf / "envoy.yaml"), "--service-node", "edge"]
+        argv = [
+            str(self.where.tool("envoy")),
+            "--config-path",
+            str(self.where.conf / "envoy.yaml"),
+            "--service-node",
+            "edge",
+        ]
         argv += ["--service-cluster", "holdfast", "--disable-hot-restart", "--base-id", str(base), "--concurrency", "1"]
         argv += ["--log-level", "warning", "--drain-time-s", "2"]
         url = f"http://127.0.0.1:{self.ports['edge_metrics']}/ready"
@@ -222,7 +244,11 @@ class Parts:
         """The settings of a service: of everything this stack could tell, what its configuration has a field for."""
         kind = importlib.import_module(f"services.{name}.config").Config
         known = {field.name for field in dataclasses.fields(kind)}
-        return {f"HOLDFAST_{key.upper()}": value for key, value in self._told(name).items() if key in known and key != "service"}
+        return {
+            f"HOLDFAST_{key.upper()}": value
+            for key, value in self._told(name).items()
+            if key in known and key != "service"
+        }
 
     def _told(self, name: str) -> dict[str, str]:
         return {
@@ -239,6 +265,33 @@ class Parts:
             "secrets_dir": str(self.where.secrets / name),
             "edge_notice_seconds": "0.2",
             "drain_seconds": "10",
+            **self._told_alone(name),
+        }
+
+    def _told_alone(self, name: str) -> dict[str, str]:
+        """What only one service is told."""
+        if name == "auth":
+            origins = ",".join(self.edge.allowed_origins)
+            smtp = {"smtp_host": "127.0.0.1", "smtp_port": str(self.ports["smtp"]), "smtp_tls": "off"}
+            return {"allowed_origins": origins, **smtp}
+        if name == "files":
+            return {
+                "s3_endpoint": self.store.endpoint,
+                "s3_region": seaweed.REGION,
+                "s3_ca_file": str(self.where.ca_file),
+            }
+        if name == "events":
+            return {"auth_address": self.target("auth", "grpc")}
+        hidden = (self.cluster.data_dir, self.where.secrets, self.where.state / "store", self.where.run)
+        return {
+            "operator_socket": str(self.where.operator_socket),
+            "state_dir": str(self.where.state / "backup"),
+            "pgbackrest_program": str(shutil.which("pgbackrest")),
+            "pgbackrest_config": str(self.pgbackrest_file),
+            "pgbackrest_drill_config": str(self.drill_file),
+            "stanza": STANZA,
+            "postgres_binaries": str(binaries()),
+            "hidden_paths": ",".join(map(str, hidden)),
         }
 
     def _program(self, name: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> Program:
@@ -266,7 +319,7 @@ def serving(target: str) -> str:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.RpcError as error:
-            return f"{error.code().name}: {error.details()}"
+            return "does not answer" if error.code() is grpc.StatusCode.UNAVAILABLE else str(error.code().name)
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -275,7 +328,7 @@ def serving(target: str) -> str:
 def answered(url: str) -> str:
     """Whether a GET is answered with 200; "" when it is."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own loopback addresses
+        with urllib.request.urlopen(url, timeout=2) as reply:
             return "" if reply.status == 200 else f"HTTP {reply.status}"
     except OSError as error:
         return str(error)

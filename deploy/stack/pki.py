@@ -1,7 +1,7 @@
 """The stack's own certificate authority, and the certificates it signs for the edge and the object store.
 
-The authority's key stays in the state directory, mode 0600. A certificate is made anew 30 days before its end; the edge watches its
-directory and takes the new one without a restart.
+The authority's key stays in the state directory, mode 0600. A certificate is made anew 30 days before its end; the
+edge watches its directory and takes the new one without a restart.
 """
 
 import ipaddress
@@ -54,14 +54,18 @@ def authority(directory: Path, now: datetime) -> Pair:
         key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    made = builder.add_extension(usage, critical=True).add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+    made = (
+        builder.add_extension(usage, critical=True).add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+    )
     write(pair.key, _key_bytes(key))
     write(pair.certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
     return pair
 
 
 def leaf(directory: Path, signer: Pair, now: datetime) -> Pair:
-    """A server certificate for this machine's loopback names in *directory*; made when there is none or its end is near."""
+    """A server certificate for this machine's loopback names in *directory*; made when there is none or its end is
+    near.
+    """
     pair = Pair(directory / "cert.pem", directory / "key.pem")
     if pair.key.exists() and pair.certificate.exists() and days_left(pair.certificate, now) > RENEW_DAYS:
         return pair

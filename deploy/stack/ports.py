@@ -70,7 +70,9 @@ def _another(taken: Iterable[int]) -> int:
 
 
 def listeners() -> dict[int, tuple[str, int]]:
-    """Every listening TCP port of this network namespace: its address in hexadecimal as the kernel writes it, and its socket's inode."""
+    """Every listening TCP port of this network namespace: its address in hexadecimal as the kernel writes it, and its
+    socket's inode.
+    """
     found: dict[int, tuple[str, int]] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):
@@ -115,6 +117,8 @@ def holder(port: int) -> str:
 
 def refuse_clashes(ports: Mapping[str, int], names: Iterable[str]) -> None:
     """Raise PortTaken, with every clash, when a port of *names*, whose parts are not running, is held."""
-    clashes = [f"port {ports[name]} ({name}) is held by {holder(ports[name])}" for name in names if not free(ports[name])]
+    clashes = [
+        f"port {ports[name]} ({name}) is held by {holder(ports[name])}" for name in names if not free(ports[name])
+    ]
     if clashes:
         raise PortTaken("; ".join(clashes))

@@ -1,7 +1,8 @@
-"""Lays out what the parts need: directories, secrets, certificates, configuration files; then roles, tables, buckets, stanza.
+"""Lays out what the parts need: directories, secrets, certificates, configuration files; then roles, tables, buckets,
+stanza.
 
-Everything here may be repeated, and may have been broken off anywhere: files are replaced whole, and each stamp is written last.
-As root the results are handed to the user the parts run as.
+Everything here may be repeated, and may have been broken off anywhere: files are replaced whole, and each stamp is
+written last. As root the results are handed to the user the parts run as.
 """
 
 import hashlib
@@ -28,9 +29,8 @@ class PreparationFailed(Exception):
 def files(parts: Parts) -> None:
     """Directories, secrets, certificates, configuration files."""
     where = parts.where
-    for directory in (where.state, where.run, where.mail, where.conf, where.pki, where.secrets, where.state / "store",
-                      where.state / "pgbackrest", where.state / "backup", where.state / "prometheus", where.run / "operator",
-                      *(where.state / "pgbackrest" / name for name in ("log", "lock", "spool"))):  # fmt: skip
+    fixed = directories(parts)
+    for directory in fixed:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
     if as_root():
@@ -39,12 +39,28 @@ def files(parts: Parts) -> None:
     certificates(parts)
     configurations(parts)
     parts.store.prepare()
-    for tree in (where.secrets, where.pki, where.conf, where.mail, where.state / "backup", where.run / "operator"):
-        own(tree)
-    for single in (where.state, where.run, *(where.state / name for name in ("store", "pgbackrest", "prometheus", "pgbackrest/log", "pgbackrest/lock", "pgbackrest/spool")),
-                   *(where.state / "store").iterdir(), where.run / "store"):  # fmt: skip
+    for single in (*fixed, *(where.state / "store").iterdir(), where.run / "store"):
         own(single, deep=False)
+    for tree in (where.secrets, where.pki, where.conf):
+        own(tree)
     parts.cluster.initialise()
+
+
+def directories(parts: Parts) -> list[Path]:
+    """Every directory that is made here, parents first."""
+    where = parts.where
+    in_state = (
+        "store",
+        "backup",
+        "prometheus",
+        "doctor",
+        "pgbackrest",
+        "pgbackrest/log",
+        "pgbackrest/lock",
+        "pgbackrest/spool",
+    )
+    named = [where.state, where.run, where.mail, where.conf, where.pki, where.secrets, where.operator_socket.parent]
+    return [*named, *(where.state / name for name in in_state)]
 
 
 def certificates(parts: Parts) -> None:
@@ -87,7 +103,9 @@ def own(path: Path, *, deep: bool = True) -> None:
 
 
 def data(parts: Parts, revision: str) -> list[str]:
-    """Roles, migrations, buckets and the stanza, unless all of it was done for *revision*; what was done, for a person."""
+    """Roles, migrations, buckets and the stanza, unless all of it was done for *revision*; what was done, for a
+    person.
+    """
     stamp = parts.where.state / "data.stamp"
     wanted = hashlib.sha256(f"{revision}\0{parts.pgbackrest_file.read_text(encoding='utf-8')}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:

@@ -1,7 +1,8 @@
 """The supervisor: its configuration, and a client for its socket. Source: supervisor 4.3, XML-RPC API.
 
-It restarts what dies. Order and health are ours (deploy.stack.up), for its own start waits only for a process to stay alive.
-Each command runs behind `setpriv --pdeathsig`, so that nothing is orphaned when the supervisor itself is killed (tried).
+It restarts what dies. Order and health are ours (deploy.stack.up), for its own start waits only for a process to stay
+alive. Each command runs behind `setpriv --pdeathsig`, so that nothing is orphaned when the supervisor itself is
+killed (tried).
 """
 
 import http.client
@@ -25,8 +26,9 @@ LIVING = ("STARTING", "RUNNING", "BACKOFF", "STOPPING")
 class Program:
     """One supervised process; argv carries its own privilege prefix (drop_prefix).
 
-    stop_signal: what ends it in order; also what it gets when the supervisor dies. stop_seconds: how long it may take before it is
-    killed. whole_group: whether its children get the signal too; not so for Postgres, which ends its own.
+    stop_signal: what ends it in order; also what it gets when the supervisor dies. stop_seconds: how long it may take
+    before it is killed. whole_group: whether its children get the signal too; not so for Postgres, which ends its
+    own.
     """
 
     name: str
@@ -39,7 +41,9 @@ class Program:
 
 
 def drop_prefix(*, death_signal: str = "") -> list[str]:
-    """What a command is prefixed with: as root it becomes the service user's; with *death_signal*, it dies with its parent."""
+    """What a command is prefixed with: as root it becomes the service user's; with *death_signal*, it dies with its
+    parent.
+    """
     prefix = ["setpriv", "--no-new-privs"]
     if as_root():
         prefix += [f"--reuid={SERVICE_USER}", f"--regid={SERVICE_USER}", "--init-groups", "--inh-caps=-all"]
@@ -49,7 +53,9 @@ def drop_prefix(*, death_signal: str = "") -> list[str]:
 
 
 def section(program: Program, logs: Path) -> str:
-    """The program's part of the configuration; its environment stands here, where no other user can read it as in `ps`."""
+    """The program's part of the configuration; its environment stands here, where no other user can read it as in
+    `ps`.
+    """
     pairs = [f'{key}="{value}"' for key, value in sorted(program.environment.items())]
     group = str(program.whole_group).lower()
     lines = [
@@ -127,7 +133,9 @@ class Supervisor:
     def __init__(self, where: Layout) -> None:
         self.where = where
         self._file = where.home / "supervisord.conf"
-        self._server = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_Transport(str(where.supervisor_socket)))
+        self._server = xmlrpc.client.ServerProxy(
+            "http://localhost/RPC2", transport=_Transport(str(where.supervisor_socket))
+        )
 
     @property
     def _api(self) -> Any:
@@ -141,7 +149,9 @@ class Supervisor:
             return False
 
     def ensure(self, programs: Sequence[Program]) -> None:
-        """Start it when it is not there; make it know *programs* as they are now, stopping those whose definition changed."""
+        """Start it when it is not there; make it know *programs* as they are now, stopping those whose definition
+        changed.
+        """
         self.where.logs.mkdir(mode=0o700, exist_ok=True)
         text = configuration(self.where, programs)
         changed = not self._file.exists() or self._file.read_text(encoding="utf-8") != text
@@ -158,7 +168,9 @@ class Supervisor:
     def _launch(self) -> None:
         command = [str(self.where.tool("supervisord")), "-c", str(self._file)]
         keep = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
-        done = subprocess.run(command, cwd="/", env=keep, capture_output=True, text=True, check=False, start_new_session=True)
+        done = subprocess.run(
+            command, cwd="/", env=keep, capture_output=True, text=True, check=False, start_new_session=True
+        )
         deadline = time.monotonic() + 15
         while not self.alive():
             if done.returncode != 0 or time.monotonic() > deadline:
@@ -178,7 +190,11 @@ class Supervisor:
         try:
             getattr(self._api, verb)(*arguments)
         except xmlrpc.client.Fault as fault:
-            if "NOT_RUNNING" not in fault.faultString and "ALREADY_STARTED" not in fault.faultString and "BAD_NAME" not in fault.faultString:
+            if (
+                "NOT_RUNNING" not in fault.faultString
+                and "ALREADY_STARTED" not in fault.faultString
+                and "BAD_NAME" not in fault.faultString
+            ):
                 raise
 
     def states(self) -> dict[str, dict[str, Any]]:

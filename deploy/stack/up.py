@@ -1,4 +1,6 @@
-"""Brings the stack up: prepares, starts in order, waits for health; a second time it finds everything so and changes nothing."""
+"""Brings the stack up: prepares, starts in order, waits for health; a second time it finds everything so and changes
+nothing.
+"""
 
 import fcntl
 import hashlib
@@ -92,13 +94,19 @@ def wait(supervisor: Supervisor, wanted: Sequence[Part], where: Layout) -> None:
     deadline = time.monotonic() + START_SECONDS
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
         faults = list(pool.map(lambda part: well(part, deadline, supervisor), wanted))
-    found = [f"{part.name}: {fault}\n{last_words(where, part.name)}" for part, fault in zip(wanted, faults, strict=True) if fault]
+    found = [
+        f"{part.name}: {fault}\n{last_words(where, part.name)}"
+        for part, fault in zip(wanted, faults, strict=True)
+        if fault
+    ]
     if found:
         raise NotWell("\n".join(found))
 
 
 def well(part: Part, deadline: float, supervisor: Supervisor) -> str:
-    """Ask until the part is well or time is up; its last fault, "" when well. A part that has given up is not waited for."""
+    """Ask until the part is well or time is up; its last fault, "" when well. A part that has given up is not waited
+    for.
+    """
     asked = 0
     while fault := part.fault():
         asked += 1
@@ -128,7 +136,9 @@ def installed_revision(where: Layout) -> str:
 
 
 def fingerprint(part: Part, where: Layout, installed: str) -> str:
-    """What a running process was started from: its definition, the files it reads at start, and for our own its code."""
+    """What a running process was started from: its definition, the files it reads at start, and for our own its
+    code.
+    """
     total = hashlib.sha256(section(part.program, where.logs).encode())
     for argument in part.program.argv:
         path = Path(str(argument).rpartition("=")[2])
@@ -188,5 +198,3 @@ def describe(where: Layout, parts: Parts, supervisor: Supervisor, installed: str
     }
     prepare.changed(where.stack_json, json.dumps(document, indent=1) + "\n", mode=0o644)
     return document
-
-
