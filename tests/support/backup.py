@@ -6,20 +6,27 @@ differs from S3 in nothing but the transport. The service is its own process, so
 
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from deploy.pgbackrest import conf
-from deploy.stack.postgres import Cluster
+from deploy.stack.postgres import Cluster, binaries
+from holdfast.usertoken.keys import Key, Keys, write_keys
 from tests.support.postgres import PASSWORDS, _ensure_user
 
 STANZA = "holdfast"
+HEARTBEAT_KEY = b"heartbeats-of-the-tests-are-signed-with-this"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def become() -> list[str]:
@@ -113,7 +120,7 @@ def archived() -> Iterator[Archived]:
         server = found.cluster.start(base / "postgres.log")
         try:
             found.cluster.bootstrap(PASSWORDS)
-            found.cluster.migrate(PASSWORDS["holdfast_owner"])
+            found.cluster.migrate(PASSWORDS["holdfast_owner"], ("db", "backup"))
             found.pgbackrest("stanza-create")
             yield found
         finally:
@@ -122,6 +129,110 @@ def archived() -> Iterator[Archived]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def arguments(extra: Sequence[str]) -> list[str]:
-    """*extra* behind the prefix of the service user."""
-    return [*become(), *extra]
+class Service:
+    """The backup service as its own process, as the service user. Started again after a kill, it is the reaper's turn."""
+
+    def __init__(self, archived: Archived, name: str, **settings: str) -> None:
+        base = archived.base
+        self.archived = archived
+        self.state = own(archived.state / f"service-{name}")
+        self.run = own(base / "run" / name)
+        self.operator_socket = self.run / "operator" / "operator.sock"
+        self.log = base / f"service-{name}.log"
+        self._environment = self._settings(settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._write_secrets()
+
+    def start(self) -> None:
+        """Run it and wait until it answers on the operator socket."""
+        environment = [f"{name}={value}" for name, value in self._environment.items()]
+        argv = [*become(), "env", *environment, sys.executable, "-m", "services.backup", "serve"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
+        wait_until(lambda: self.operator_socket.exists() or self._ended(), "the operator socket")
+        assert not self._ended(), self.log.read_text()[-4000:]
+
+    def kill(self) -> None:
+        """End it at this very instruction."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+        self.operator_socket.unlink(missing_ok=True)
+
+    def stop(self) -> int:
+        """End it in order; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(60)
+
+    @property
+    def leftovers(self) -> list[str]:
+        """What a drill left: directories of copies and of their sockets, and processes that name them."""
+        copies = self.state / "copies"
+        found = [str(path) for path in copies.iterdir()] if copies.exists() else []
+        found += [str(path) for path in self.run.glob("d*") if path.is_dir()]
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(copies) in line:
+                found.append(line)
+        return found
+
+    def _ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def _settings(self, settings: Mapping[str, str]) -> dict[str, str]:
+        cluster = self.archived.cluster
+        values = {
+            "run_dir": str(self.run),
+            "grpc_address": f"unix:{self.run}/backup.grpc.sock",
+            "database_host": str(cluster.socket_dir),
+            "database_port": str(cluster.port),
+            "database_name": cluster.database,
+            "database_user": "holdfast_backup",
+            "database_tls": "off",
+            "secrets_dir": str(self.state / "secrets"),
+            "edge_notice_seconds": "0",
+            "drain_seconds": "10",
+            "operator_socket": str(self.operator_socket),
+            "state_dir": str(self.state),
+            "pgbackrest_config": str(self.archived.config),
+            "postgres_binaries": str(binaries()),
+            "hidden_paths": str(self.archived.state),
+            "heartbeat_seconds": "300",
+        } | settings
+        path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
+        return path | {f"HOLDFAST_{name.upper()}": value for name, value in values.items()}
+
+    def _write_secrets(self) -> None:
+        where = own(self.state / "secrets")
+        keys = write_keys(Keys(Key("k1", secrets.token_bytes(32))))
+        given = {
+            "database_password": PASSWORDS["holdfast_backup"],
+            "page_key": secrets.token_urlsafe(32).encode(),
+            "heartbeat_key": HEARTBEAT_KEY,
+            "user_token_keys": keys,
+        }
+        for name, value in given.items():
+            conf.write(where / name, value.decode(), owner=service_user())
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
+    """Return once *condition* holds; fail when it does not within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture(scope="module")
+def service(archived: Archived, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The service, running; its log is shown when it could not be ended in order."""
+    name = request.module.__name__.rpartition("_")[2][:8]
+    made = Service(archived, name)
+    made.start()
+    yield made
+    code = made.stop()
+    assert code == 0, made.log.read_text()[-4000:]

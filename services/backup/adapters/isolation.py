@@ -10,7 +10,10 @@ from services.backup.adapters import command
 _SCRIPT = Path(__file__).with_name("enclosed.py")
 _TRY_SECONDS = 10.0
 _LEVELS = (
-    (("user", "net", "mount", "ipc"), "own network, mount and IPC namespaces: no interface, production's directories hidden"),
+    (
+        ("user", "net", "mount", "ipc"),
+        "own network, mount and IPC namespaces: no interface, production's directories hidden",
+    ),
     (("user", "net"), "own network namespace: no interface; production's Unix socket is not hidden"),
     ((), "no namespaces on this machine: private socket and archiving off only"),
 )
@@ -22,6 +25,11 @@ class Isolation:
 
     namespaces: tuple[str, ...]
     description: str
+
+    @classmethod
+    def unknown(cls) -> "Isolation":
+        """Before it has been tried."""
+        return cls((), _LEVELS[-1][1])
 
     @property
     def networkless(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from services.backup.adapters import command
 from services.backup.adapters.command import Finished
 from services.backup.domain.errors import BackupBusy, EngineAway, EngineFailed
+from services.backup.domain.heartbeat import position
 from services.backup.domain.repository import BackupType, Repository, Stored
 
 _LOCK_HELD = 50
@@ -60,7 +61,9 @@ class PgBackRest:
         after = await self.inspect()
         fresh = [stored for stored in after.backups if stored.label not in before]
         if not fresh or not after.healthy:
-            raise EngineFailed(f"The backup ended, but the repository does not show it: {after.message}", command="backup")
+            raise EngineFailed(
+                f"The backup ended, but the repository does not show it: {after.message}", command="backup"
+            )
         if fresh[-1].damaged:
             raise EngineFailed(
                 "Page checksums failed while the backup was taken.", command="backup", backup=fresh[-1].label
@@ -102,9 +105,7 @@ class PgBackRest:
                 if percent is not None:
                     progress(percent)
 
-    async def _run(
-        self, verb: str, config: Path, *options: str, timeout_seconds: float = _WORK_SECONDS
-    ) -> Finished:
+    async def _run(self, verb: str, config: Path, *options: str, timeout_seconds: float = _WORK_SECONDS) -> Finished:
         argv = [
             self.program,
             verb,
@@ -142,9 +143,7 @@ def _judge(verb: str, done: Finished) -> None:
     if done.code == _LOCK_HELD:
         raise BackupBusy("The backup engine is busy.", command=verb)
     kind = EngineAway if done.code in _AWAY else EngineFailed
-    raise kind(
-        f"pgbackrest {verb} ended with code {done.code}: {done.last_words()}", command=verb, code=done.code
-    )
+    raise kind(f"pgbackrest {verb} ended with code {done.code}: {done.last_words()}", command=verb, code=done.code)
 
 
 def parse_info(text: str, stanza: str) -> Repository:
@@ -185,5 +184,6 @@ def _stored(one: Mapping[str, Any]) -> Stored:
         repository_bytes=int(info["repository"].get("delta", 0)),
         wal_start=str(one["archive"]["start"] or ""),
         wal_stop=str(one["archive"]["stop"] or ""),
+        stop_lsn=position(str((one.get("lsn") or {}).get("stop") or "")),
         damaged=one.get("error"),
     )

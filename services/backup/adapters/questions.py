@@ -30,9 +30,14 @@ SELECT sequence, created_at, lsn::text, timeline, wal, signature
   FROM (SELECT * FROM backup.heartbeats ORDER BY sequence DESC LIMIT %s) newest ORDER BY sequence
 """
 _TABLES = """
-SELECT format('%I.%I', n.nspname, c.relname), obj_description(c.oid, 'pg_class'), c.relrowsecurity, c.relforcerowsecurity
+SELECT format('%I.%I', n.nspname, c.relname), obj_description(c.oid, 'pg_class'),
+       c.relrowsecurity, c.relforcerowsecurity
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p') AND obj_description(c.oid, 'pg_class') LIKE 'scope: %'
+   -- A partition is judged by its parent, unless somebody may reach it past the parent.
+   AND NOT (c.relispartition AND NOT EXISTS (
+       SELECT FROM pg_roles r WHERE r.rolname ~ '^holdfast_(auth|files|events|backup)$'
+          AND has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE')))
 """
 _POWERS = """
 SELECT r.rolname, array_remove(ARRAY[
@@ -96,7 +101,9 @@ class Questions:
     async def _archiving_off(self) -> Check:
         mode, how, segment, ready, archived = (await self._copy.ask(_ARCHIVING))[0]
         off = mode == "off" and how in ("", "(disabled)") and not ready and not archived
-        return Check("archiving_off", off, 1, f"archive_mode {mode}, {ready} segments waiting after {segment} was ended")
+        return Check(
+            "archiving_off", off, 1, f"archive_mode {mode}, {ready} segments waiting after {segment} was ended"
+        )
 
     async def _reach(self) -> list[Check]:
         began = time.monotonic()
@@ -116,9 +123,7 @@ class Questions:
 
 async def _probe_here(targets: Sequence[str]) -> list[str]:
     """The same probe from this process: the control, for a target that is down for everybody proves nothing."""
-    done = await command.run(
-        [sys.executable, "-I", "-S", str(_PROBE), *targets], timeout_seconds=_PROBE_SECONDS
-    )
+    done = await command.run([sys.executable, "-I", "-S", str(_PROBE), *targets], timeout_seconds=_PROBE_SECONDS)
     return done.out.splitlines()
 
 

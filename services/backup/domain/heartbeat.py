@@ -7,10 +7,10 @@ between the two; nobody without the key can write such a row.
 
 import hashlib
 import hmac
-from itertools import pairwise
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ def sign(beat: Beat, key: bytes) -> Beat:
 def genuine(beat: Beat, key: bytes) -> bool:
     """Whether *beat* carries the signature this key makes."""
     return hmac.compare_digest(beat.signature, sign(beat, key).signature)
+
+
+def position(lsn: str) -> int:
+    """An lsn as text, e.g. 0/5000148, in bytes; 0 for none."""
+    high, _, low = (lsn or "0/0").partition("/")
+    return int(high, 16) << 32 | int(low, 16)
 
 
 def archived(beat: Beat, archive_max: str) -> bool:

@@ -55,7 +55,8 @@ def plan(
         return _to_the_end(repository, beats, wanted)
     if target > now:
         raise TargetNotArchived("The target lies in the future.", target=target.isoformat())
-    chosen = _ending_before(repository, target, wanted)
+    before = [beat for beat in beats if beat.created_at <= target]
+    chosen = _ending_before(repository, target, heartbeat.position(before[-1].lsn) if before else 0, wanted)
     return _between_beats(chosen, repository.archive_max, beats, target)
 
 
@@ -67,8 +68,13 @@ def _to_the_end(repository: Repository, beats: Sequence[Beat], wanted: Stored | 
     return Plan(chosen.label, chosen.database_bytes, None, max(known), None, None)
 
 
-def _ending_before(repository: Repository, target: datetime, wanted: Stored | None) -> Stored:
-    fitting = [backup for backup in repository.backups if backup.ended_at + STOP_PRECISION <= target]
+def _ending_before(repository: Repository, target: datetime, passed: int, wanted: Stored | None) -> Stored:
+    """The newest backup that ends before *target*, by the clock or because a beat before the target has *passed* its end."""
+    fitting = [
+        backup
+        for backup in repository.backups
+        if backup.ended_at + STOP_PRECISION <= target or 0 < backup.stop_lsn <= passed
+    ]
     if wanted is not None:
         fitting = [backup for backup in fitting if backup.label == wanted.label]
     if not fitting:

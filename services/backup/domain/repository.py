@@ -19,6 +19,7 @@ class Stored:
 
     started_at, ended_at: aware UTC, whole seconds as the engine keeps them. database_bytes: what a restore writes;
     repository_bytes: what this backup added. wal_start, wal_stop: the segments it needs to be consistent.
+    stop_lsn: where it ends in the WAL, in bytes: recovery can stop anywhere after it, exactly.
     damaged: page checksums failed while it was taken; None when the engine did not say, which is not "no".
     """
 
@@ -30,6 +31,7 @@ class Stored:
     repository_bytes: int
     wal_start: str
     wal_stop: str
+    stop_lsn: int
     damaged: bool | None
 
 

@@ -1,6 +1,7 @@
 """Taking and showing backups."""
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -73,17 +74,22 @@ class Backups:
                 return backup
         raise BackupNotFound("No such backup.", backup=id)
 
+    def label(self, id: str) -> str:
+        """The engine's label of the backup with our *id*; *id* itself when it is a label already, or unknown."""
+        own = self._board.get(id)
+        return own.label if own is not None and own.label else id
+
     async def list(self) -> list[Backup]:
         """Newest first: what the repository holds, under our ids where we took it, and our own running or failed ones."""
         return self.merge(await self._engine.inspect())
 
-    def merge(self, repository: Repository) -> list[Backup]:
+    def merge(self, repository: Repository) -> builtins.list[Backup]:
         """As list, from a *repository* read already."""
         own = self._board.all()
         known = {backup.label: backup for backup in own if backup.label}
         stored = [known.get(one.label, Backup.of(one)) for one in repository.backups]
         unfinished = [backup for backup in own if not backup.label]
-        return sorted([*stored, *unfinished], key=lambda backup: backup.started_at, reverse=True)
+        return sorted([*stored, *unfinished], key=lambda backup: (backup.started_at, backup.id), reverse=True)
 
     async def watch(self, id: str) -> AsyncIterator[Backup]:
         """The backup now and after each change, until it has ended. Raises BackupNotFound."""
@@ -91,9 +97,9 @@ class Backups:
         if backup.state in _OVER:
             yield backup
             return
-        async for backup in self._board.watch(backup.id):
-            yield backup
-            if backup.state in _OVER:
+        async for newer in self._board.watch(backup.id):
+            yield newer
+            if newer.state in _OVER:
                 return
 
     def recover(self) -> None:

@@ -24,6 +24,6 @@ class Archiver:
 
 async def status(tx: Tx) -> Archiver:
     """The archiver now."""
-    waiting, failed_at, archived_at, mode = (await tx.execute(_STATUS)).one()
+    waiting, failed_at, archived_at, mode = tuple(*(await tx.execute(_STATUS)))
     failing = failed_at is not None and (archived_at is None or failed_at > archived_at)
     return Archiver(waiting, failed_at if failing else None, mode != "off")

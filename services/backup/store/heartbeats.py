@@ -36,7 +36,7 @@ async def append(tx: Tx, sign: Callable[[Beat], Beat], *, tick: int | None) -> B
         taken = await tx.execute(select(heartbeats.c.sequence).where(heartbeats.c.tick == tick))
         if taken.first() is not None:
             return None
-    at, lsn, segment, last_segment = (await tx.execute(_NOW, {"ahead": _COMMIT_BYTES})).one()
+    at, lsn, segment, last_segment = tuple(*(await tx.execute(_NOW, {"ahead": _COMMIT_BYTES})))
     beat = sign(Beat(newest + 1, at, lsn, int(segment[:8], 16), last_segment))
     await tx.execute(
         insert(heartbeats).values(
@@ -56,7 +56,7 @@ async def append(tx: Tx, sign: Callable[[Beat], Beat], *, tick: int | None) -> B
 async def newest(tx: Tx, count: int) -> list[Beat]:
     """The newest *count* beats, ascending."""
     rows = await tx.execute(select(*_COLUMNS).order_by(heartbeats.c.sequence.desc()).limit(count))
-    return [Beat(*row) for row in reversed(rows.all())]
+    return [Beat(*tuple(row)) for row in reversed(rows.all())]
 
 
 async def around(tx: Tx, at: datetime) -> list[Beat]:
@@ -64,7 +64,7 @@ async def around(tx: Tx, at: datetime) -> list[Beat]:
     before = select(*_COLUMNS).where(heartbeats.c.created_at <= at).order_by(heartbeats.c.sequence.desc()).limit(1)
     after = select(*_COLUMNS).where(heartbeats.c.created_at > at).order_by(heartbeats.c.sequence).limit(1)
     rows = [*(await tx.execute(before)).all(), *(await tx.execute(after)).all()]
-    return [Beat(*row) for row in rows]
+    return [Beat(*tuple(row)) for row in rows]
 
 
 async def switch_wal(tx: Tx) -> str:

@@ -1,7 +1,23 @@
 """The schema backup, as SQLAlchemy Core sees it."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB, PG_LSN
+from sqlalchemy import BigInteger, BindParameter, Column, ColumnElement, DateTime, Integer, MetaData, Table, Text, cast
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+
+class Lsn(UserDefinedType[str]):
+    """A pg_lsn, read and written as text, e.g. 0/5000148."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name in SQL."""
+        return "pg_lsn"
+
+    def bind_expression(self, bindvalue: BindParameter[str]) -> ColumnElement[str]:
+        """Text to pg_lsn, said aloud: the server would not guess."""
+        return cast(bindvalue, self)
+
 
 metadata = MetaData(schema="backup")
 
@@ -14,7 +30,7 @@ heartbeats = Table(
     metadata,
     Column("sequence", BigInteger, primary_key=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("lsn", PG_LSN, nullable=False),
+    Column("lsn", Lsn, nullable=False),
     Column("timeline", Integer, nullable=False),
     Column("wal", Text, nullable=False),
     Column("signature", Text, nullable=False),

@@ -1,6 +1,7 @@
 """Heartbeats, the counter that keeps them dense, and the mirror of drills and backups."""
 
 from alembic import op
+
 from libs.db import policies
 
 revision = "backup_0001"
@@ -43,7 +44,9 @@ _TABLES = (
 def upgrade() -> None:
     for statement in _TABLES:
         op.execute(statement)
-    policies.global_table(op, "backup.heartbeat_counter", "one counter of the installation", grants=("SELECT", "UPDATE"))
+    policies.global_table(
+        op, "backup.heartbeat_counter", "one counter of the installation", grants=("SELECT", "UPDATE")
+    )
     policies.global_table(
         op, "backup.heartbeats", "marks in the history of the whole database", grants=("SELECT", "INSERT")
     )
@@ -51,5 +54,9 @@ def upgrade() -> None:
         op, "backup.drills", "a drill restores the whole installation", grants=("SELECT", "INSERT", "UPDATE")
     )
     op.execute("COMMENT ON COLUMN backup.heartbeats.wal IS 'The last segment that can hold the commit of this row.'")
-    op.execute("COMMENT ON COLUMN backup.heartbeats.tick IS 'Period of the loop, so that replicas write one; null on demand.'")
-    op.execute("COMMENT ON COLUMN backup.drills.document IS 'Mirror: the journal on the disk of the service is the truth.'")
+    op.execute(
+        "COMMENT ON COLUMN backup.heartbeats.tick IS 'Period of the loop, so that replicas write one; null on demand.'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN backup.drills.document IS 'Mirror: the journal on the disk of the service is the truth.'"
+    )

@@ -1,0 +1,8 @@
+"""The program: `python -m services.backup [serve|check]`. Migrations of all services run as `python -m libs.db.migrate`."""
+
+from libs import process
+from services.backup.app import build
+from services.backup.config import Config
+
+if __name__ == "__main__":
+    process.main(Config, build)

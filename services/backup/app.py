@@ -1,0 +1,129 @@
+"""The composition root: every part of the backup service, in the order they start."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.backup.v1 import backup_service_pb2, backup_service_pb2_grpc
+from holdfast.usertoken import Verifier, parse_keys
+from libs import clock, page, process
+from libs import ids as ids_
+from libs.db import Database
+from libs.observability.metric import Metrics, MetricsServer
+from libs.rpc.health import Health, Monitor
+from libs.rpc.operator import Front
+from libs.rpc.server import Limits, Served, Server
+from libs.secret import Watched
+from services.backup.adapters.copy import Servers
+from services.backup.adapters.isolation import Isolation
+from services.backup.adapters.journal import Journal
+from services.backup.adapters.ledger import Ledger
+from services.backup.adapters.lock import EngineLock
+from services.backup.adapters.pgbackrest import PgBackRest
+from services.backup.config import Config
+from services.backup.domain.backup import Backup
+from services.backup.domain.drill import Drill
+from services.backup.ops.backups import Backups
+from services.backup.ops.drills import Drills
+from services.backup.ops.heartbeats import Heartbeats
+from services.backup.ops.keeper import Keeper
+from services.backup.ops.record import Recorder
+from services.backup.ops.recovery import Recovery
+from services.backup.ops.run import Tools
+from services.backup.rpc.backups import BackupServicer
+from services.backup.rpc.drills import DrillServicer
+
+# Advancing the archive waits for it; every other call is short.
+_CALL_MARGIN_SECONDS = 30.0
+
+
+def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str] = ids_.new_id) -> process.App:
+    """The service as *config* wants it; nothing has started."""
+    state = Path(config.state_dir)
+    database = Database.connect(config)
+    engine = _engine(config)
+    lock = functools.partial(EngineLock, state / "engine.lock")
+    heartbeats = Heartbeats(
+        database,
+        Ledger(state / "heartbeats"),
+        key=config.heartbeat_key.reveal(),
+        period_seconds=config.heartbeat_seconds,
+        now=now,
+    )
+    recorder = Recorder(database)
+    taken = Journal(state / "backups", Backup.from_json)
+    backups = Backups(engine, taken, lock, recorder, now=now, ids=ids)
+    tools = _tools(config, engine, state)
+    drilled = Journal(state / "drills", Drill.from_json)
+    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, now=now, ids=ids)
+    recovery = Recovery(
+        database, engine, heartbeats, backups, drills, archive_wait_seconds=config.archive_wait_seconds, now=now
+    )
+    tokens = page.Tokens(config.page_key.reveal())
+    metrics, health = Metrics(), Health()
+    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens))
+    parts: list[process.Part] = [
+        database,
+        Keeper(lock, backups, drills, tools),
+        heartbeats,
+        Monitor(health, {"database": database.check}),
+        *_doors(config, served, metrics, health, now),
+        MetricsServer(config.metrics_address, metrics.registry),
+    ]
+    return process.App(
+        "backup", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
+    )
+
+
+def _engine(config: Config) -> PgBackRest:
+    written = Path(config.pgbackrest_config)
+    read = Path(config.pgbackrest_drill_config or config.pgbackrest_config)
+    return PgBackRest(config.pgbackrest_program, config.stanza, config=written, restore_config=read)
+
+
+def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
+    hidden = [*config.hidden_paths, str(state), config.run_dir, config.secrets_dir, config.database_host]
+    servers = Servers(
+        binaries=Path(config.postgres_binaries),
+        superuser=config.postgres_superuser,
+        database=config.database_name,
+        isolation=Isolation.unknown(),
+        hidden=tuple(Path(path) for path in hidden if path.startswith("/")),
+        recovery_seconds=config.recovery_seconds,
+    )
+    socket = f"{config.database_host}/.s.PGSQL.{config.database_port}"
+    production = f"unix:{socket}" if socket.startswith("/") else f"tcp:{config.database_host}:{config.database_port}"
+    outside = (production, f"file:{config.pgbackrest_config}", *config.drill_probes)
+    copies = state / "copies"
+    return Tools(engine, servers, copies, Path(config.run_dir), config.heartbeat_key.reveal(), outside)
+
+
+def _served(backups: BackupServicer, drills: DrillServicer) -> list[Served]:
+    services = backup_service_pb2.DESCRIPTOR.services_by_name
+    return [
+        (backup_service_pb2_grpc.add_BackupServiceServicer_to_server, backups, services["BackupService"]),
+        (backup_service_pb2_grpc.add_DrillServiceServicer_to_server, drills, services["DrillService"]),
+    ]
+
+
+def _doors(
+    config: Config, served: list[Served], metrics: Metrics, health: Health, now: clock.Clock
+) -> list[process.Part]:
+    """gRPC for operators who signed in, and the socket for those of this machine."""
+    limits = Limits(unary_seconds=config.archive_wait_seconds + _CALL_MARGIN_SECONDS)
+    keys = Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production)
+    remote = Server(
+        config.grpc_address, served,
+        service="backup", verifier=Verifier("backup", keys), health=health, metrics=metrics, limits=limits, now=now,
+    )  # fmt: skip
+
+    def inner(address: str, operator: str) -> process.Part:
+        # Its health stands alone: an operator is served when the database is what is broken.
+        return Server(
+            address, served,
+            service="backup", verifier=None, operator=operator, health=Health(), metrics=metrics, limits=limits, now=now,
+        )  # fmt: skip
+
+    if not config.operator_socket:
+        return [remote]
+    return [remote, Front(Path(config.operator_socket), inner, uids=map(int, config.operator_uids))]

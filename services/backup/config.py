@@ -1,0 +1,54 @@
+"""Settings of the backup service; see libs.config for where they come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.config import ServiceConfig, secret, setting
+from libs.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(ServiceConfig):
+    """What the backup service needs beside what every service needs."""
+
+    service: str = "backup"
+    operator_socket: str = setting("Unix socket for operators of this machine; empty for none.", default="")
+    operator_uids: tuple[str, ...] = setting("Users who are operators beside root and the service's own.", default=())
+    state_dir: str = setting("Directory of journals, the heartbeat ledger and drill copies; on an encrypted volume.")
+    pgbackrest_program: str = setting("The engine.", default="/usr/bin/pgbackrest")
+    pgbackrest_config: str = setting("Its configuration file, with the identity that may write.")
+    pgbackrest_drill_config: str = setting(
+        "The same with an identity that may only read, for restores; empty to use pgbackrest_config.", default=""
+    )
+    stanza: str = setting("Name of the server in the repository.", default="holdfast")
+    postgres_binaries: str = setting("Directory of the programs of PostgreSQL, of the version that is backed up.")
+    postgres_superuser: str = setting("Superuser of the cluster, as a copy knows it.", default="postgres")
+    hidden_paths: tuple[str, ...] = setting(
+        "Directories that a copy must not see: data, secrets and sockets of the running installation.", default=()
+    )
+    drill_probes: tuple[str, ...] = setting(
+        "What a copy must not reach beside the database and the engine's file: unix:PATH, file:PATH, tcp:HOST:PORT.",
+        default=(),
+    )
+    heartbeat_seconds: float = setting("Between two heartbeats.", default=45.0, unit="seconds", least=0.5, most=300)
+    recovery_seconds: float = setting(
+        "How long a copy may take to recover.", default=4 * 3600.0, unit="seconds", least=1, most=7 * 86400
+    )
+    archive_wait_seconds: float = setting(
+        "How long to wait for a segment to be archived.", default=60.0, unit="seconds", least=1, most=3600
+    )
+    user_token_keys: Secret = secret("Keys of user tokens for the audience backup.")
+    page_key: Secret = secret("Key that authenticates page tokens.")
+    heartbeat_key: Secret = secret("Key that signs heartbeats.")
+
+    def faults(self) -> list[str]:
+        """What is wrong between these fields."""
+        found = []
+        for name in ("state_dir", "pgbackrest_config", "postgres_binaries"):
+            if not Path(getattr(self, name)).is_absolute():
+                found.append(f"HOLDFAST_{name.upper()} has to be an absolute path")
+        if not (Path(self.postgres_binaries) / "postgres").is_file():
+            found.append("HOLDFAST_POSTGRES_BINARIES has to hold the program postgres")
+        if not all(uid.isdigit() for uid in self.operator_uids):
+            found.append("HOLDFAST_OPERATOR_UIDS has to be numbers of users")
+        return found

@@ -1,0 +1,1 @@
+"""gRPC servicers of the backup service: parse, call one operation, convert."""
