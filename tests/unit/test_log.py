@@ -59,6 +59,7 @@ async def test_lines_of_a_request_carry_its_ids_and_others_do_not(lines: Lines) 
     assert told[-1] == ("outside", None, None)
 
 
+@pytest.mark.control("A4", "a request id goes in bounded and out")
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "a\nb", "é", '"', "a/b"])
 def test_a_request_id_that_is_not_harmless_is_replaced(sent: str) -> None:
     assert context.accept("Client-1.2_3") == "Client-1.2_3"
