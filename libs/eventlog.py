@@ -7,8 +7,7 @@ only a hint: the log is the truth, and a lost hint costs one poll interval.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import text
@@ -16,32 +15,27 @@ from sqlalchemy import text
 from libs.db import Tx
 
 CHANNEL = "holdfast_events"
-Wake = Callable[[str, str], None]
-"""Asks for a wake-up: (channel, payload); libs.db.waker.Waker.notify is one."""
-
 _APPEND = text("SELECT events.append(:organization_id, :user_id, :type, CAST(:data AS jsonb))")
 
 
 async def append(
-    tx: Tx, *, organization_id: str, user_id: str, type: str, data: Mapping[str, Any], wake: Wake | None = None
+    tx: Tx, *, organization_id: str, user_id: str, type: str, data: Mapping[str, Any]
 ) -> int:
     """Append one event and return its offset, counted from 1 for each user.
 
     type: dotted lower-case words, at most 100 characters. data: a JSON object, at most 128 KiB as text.
     Only the organization *tx* is armed with is accepted, and only its user when it has one; a foreign one fails in the
-    database. wake: the process's Waker.notify; without it readers learn of the event at their next poll.
-    A transaction that appends to several users does so in ascending order of user id, or risks a deadlock.
+    database. A transaction that appends to several users does so in ascending order of user id, or risks a deadlock.
     """
     content = json.dumps(data, ensure_ascii=False)
-    return await append_text(tx, organization_id=organization_id, user_id=user_id, type=type, data=content, wake=wake)
+    return await append_text(tx, organization_id=organization_id, user_id=user_id, type=type, data=content)
 
 
 async def append_text(
-    tx: Tx, *, organization_id: str, user_id: str, type: str, data: str, wake: Wake | None = None
+    tx: Tx, *, organization_id: str, user_id: str, type: str, data: str
 ) -> int:
     """Like append, for *data* that is JSON text already."""
     arguments = {"organization_id": organization_id, "user_id": user_id, "type": type, "data": data}
     offset = (await tx.execute(_APPEND, arguments)).scalar_one()
-    if wake is not None:
-        tx.after_commit(partial(wake, CHANNEL, user_id))
+    tx.wake(CHANNEL, user_id)
     return int(offset)

@@ -9,7 +9,6 @@ from libs import clock, eventlog, http1, process
 from libs import ids as ids_
 from libs.db import Database
 from libs.db.listener import Listener
-from libs.db.waker import Waker
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
@@ -29,8 +28,6 @@ from services.events.ops.subscriptions import Subscriptions
 from services.events.rpc.servicer import EventServicer
 
 _CALL_SECONDS = 3.0
-# Wake-ups name single users here: a long cool-down would add its length to every delivery.
-_WAKE_SECONDS = 0.002
 
 
 def limits(config: Config) -> Limits:
@@ -61,7 +58,6 @@ def build(
     metrics = Metrics()
     figures = Figures(metrics)
     database = Database.connect(config)
-    waker = Waker(database, cool_down_seconds=_WAKE_SECONDS)
     auth = _auth(config, now)
     open_streams: set[Stream] = set()
     hub = Hub(database, encode=frames.event, limits=bounds)
@@ -69,13 +65,12 @@ def build(
     subscriptions = Subscriptions(hub, openings, open_streams, limits=bounds, figures=figures)
     verifier = Verifier("events", _keys(config, "user_token_keys"))
     health = Health()
-    publisher = Publisher(database, wake=waker.notify)
+    publisher = Publisher(database)
     service = event_service_pb2.DESCRIPTOR.services_by_name["EventService"]
     add = event_service_pb2_grpc.add_EventServiceServicer_to_server
     servicer = EventServicer(publisher, subscriptions)
     parts: list[process.Part] = [
         database,
-        waker,
         auth,
         hub,
         Listener(database, [eventlog.CHANNEL], lambda _, user_id: hub.hint(user_id)),

@@ -1,7 +1,6 @@
 """Appends to the caller's own stream."""
 
 import hashlib
-from collections.abc import Callable
 
 from libs.db import Database, retrying
 from libs.principal import User
@@ -11,10 +10,10 @@ from services.events.store import entries, publications
 
 
 class Publisher:
-    """wake(channel, payload): asks for a wake-up of the hubs once the event is durable."""
+    """One transaction per event; the hubs are woken once it is durable."""
 
-    def __init__(self, database: Database, *, wake: Callable[[str, str], None]) -> None:
-        self._database, self._wake = database, wake
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def publish(self, who: User, *, type: str, data: str, request_id: str = "") -> Event:
         """Append one event and return it with its offset.
@@ -35,7 +34,7 @@ class Publisher:
                         raise RequestIdReused("The request_id was used before with another event.", field="request_id")
                     kept = await entries.get(tx, first[1])
                     return kept or Event(who.organization_id, who.user_id, first[1], type, data, tx.now())
-            offset = await entries.append(tx, who, type, data, wake=self._wake)
+            offset = await entries.append(tx, who, type, data)
             if request_id:
                 await publications.finish(tx, request_id, offset)
             return Event(who.organization_id, who.user_id, offset, type, data, tx.now())

@@ -22,8 +22,8 @@ _PAGE = text(
     ") AS counted WHERE before < :bytes ORDER BY event_offset"
 )
 _ONE = text(
-    'SELECT organization_id, user_id, event_offset AS "offset", type, data::text AS data, created_at FROM events.entries'
-    " WHERE event_offset = :event_offset"
+    'SELECT organization_id, user_id, event_offset AS "offset", type, data::text AS data, created_at'
+    " FROM events.entries WHERE event_offset = :event_offset"
 )
 
 
@@ -44,11 +44,11 @@ async def get(tx: Tx, offset: int) -> Event | None:
     return None if row is None else Event(**row)
 
 
-async def append(tx: Tx, who: User, type: str, data: str, *, wake: eventlog.Wake) -> int:
+async def append(tx: Tx, who: User, type: str, data: str) -> int:
     """Append to *who*'s own stream; the offset. Raises EventInvalid when the database cannot keep *data*."""
     try:
         return await eventlog.append_text(
-            tx, organization_id=who.organization_id, user_id=who.user_id, type=type, data=data, wake=wake
+            tx, organization_id=who.organization_id, user_id=who.user_id, type=type, data=data
         )
     except sqlalchemy.exc.DataError as error:
         raise EventInvalid("The event cannot be stored.") from error
