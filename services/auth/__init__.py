@@ -14,9 +14,9 @@ Flows
   streams which sessions have ended.
 
 Liveness is one predicate, the SQL functions auth.live_user and auth.live_session: the session row, its user, its
-organization, its person and the installation's epoch. The edge, refresh, exchange and CheckSessions all ask it. Triggers
-write the epoch feed in the transaction that ends something, be it an operation or a statement typed by hand; each
-replica polls it every 500 ms and forgets what it had decided, so an end is effective within two seconds.
+organization, its person and the installation's epoch. The edge, refresh, exchange and CheckSessions all ask it.
+Triggers write the epoch feed in the transaction that ends something, be it an operation or a statement typed by hand;
+each replica polls it every 500 ms and forgets what it had decided, so an end is effective within two seconds.
 
 Sources: RFC 9106 (argon2), RFC 5869 (HKDF), RFC 7519 (JWT), RFC 8693 (token exchange), RFC 6265bis (cookie prefixes),
 RFC 6454 (origin), OWASP ASVS 5.0, OWASP cheat sheets on password storage and CSRF.

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, token_service_pb2, token_service_pb2_grpc
 from holdfast.usertoken import parse_keys
 from libs import clock, http1, jobqueue, process
 from libs import ids as ids_
 from libs.db import Database
-from libs.db.waker import Waker
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
@@ -63,11 +63,13 @@ def build(
         product=config.product_name, link=config.verify_page,
     )  # fmt: skip
     mails = Mails(registration)
-    handlers = {SendVerification: mails.send_verification, SendAlreadyRegistered: mails.send_already_registered}
+    handlers: dict[type[Any], jobqueue.Handler[Any]] = {
+        SendVerification: mails.send_verification,
+        SendAlreadyRegistered: mails.send_already_registered,
+    }
     feed = EpochFeed(begin=base.database.begin)
     parts: list[process.Part] = [
         base.database,
-        Waker(base.database),
         hasher,
         feed,
         jobqueue.Worker(base.database, service="auth", handlers=handlers),

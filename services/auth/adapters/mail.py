@@ -29,16 +29,9 @@ class SmtpMail:
         timeout_seconds: float = 10.0,
     ) -> None:  # fmt: skip
         self._sender = sender
-        self._options = {
-            "hostname": host,
-            "port": port,
-            "use_tls": tls == "tls",
-            "start_tls": tls == "starttls",
-            "username": user or None,
-            "password": password or None,
-            "cert_bundle": ca_file or None,
-            "timeout": timeout_seconds,
-        }
+        self._host, self._port, self._tls = host, port, tls
+        self._user, self._password = user or None, password or None
+        self._ca_file, self._timeout_seconds = ca_file or None, timeout_seconds
 
     async def send(self, message: Message) -> None:
         """Hand *message* to the server. Raises Unavailable; the server's own words stay in the exception chain."""
@@ -48,6 +41,16 @@ class SmtpMail:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text, cte="quoted-printable")
         try:
-            await aiosmtplib.send(mail, **self._options)
+            await aiosmtplib.send(
+                mail,
+                hostname=self._host,
+                port=self._port,
+                username=self._user,
+                password=self._password,
+                use_tls=self._tls == "tls",
+                start_tls=self._tls == "starttls",
+                cert_bundle=self._ca_file,
+                timeout=self._timeout_seconds,
+            )
         except (aiosmtplib.SMTPException, OSError) as error:
             raise Unavailable("The mail server did not take the message.", retry_after_seconds=30.0) from error

@@ -1,4 +1,4 @@
-"""Envoy's ext_authz in its HTTP form: a request for `/<audience><original path>`, whose answer's status and headers count.
+"""Envoy's ext_authz in its HTTP form: a request for `/<audience><original path>`, answered by status and headers.
 
 200 lets the call through with `x-user-token`, and names the headers that must not go on. Anything else is the caller's
 answer: a denial carries grpc-status, grpc-message and grpc-status-details-bin for gRPC content types, and JSON for the

@@ -56,8 +56,8 @@ async def add_account(tx: Tx, made: Account, email_key: str) -> bool:
         "password_hash": made.password_hash,
         "created_at": tx.now(),
     }
-    done = await tx.execute(insert(accounts).values(row).on_conflict_do_nothing(index_elements=["email_key"]))
-    return done.rowcount == 1
+    statement = insert(accounts).values(row).on_conflict_do_nothing(index_elements=["email_key"])
+    return (await tx.execute(statement.returning(accounts.c.id))).first() is not None
 
 
 async def save_account(tx: Tx, changed: Account) -> None:

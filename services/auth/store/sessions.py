@@ -41,13 +41,17 @@ async def save(tx: Tx, changed: Session) -> None:
 async def epochs(tx: Tx, organization_id: str, user_id: str) -> tuple[int, int, int] | None:
     """(user, organization, installation) epochs a new session begins with; None when the user is not there."""
     asked = (
-        select(users.c.epoch, organizations.c.epoch, installation.c.epoch)
+        select(
+            users.c.epoch,
+            organizations.c.epoch.label("organization_epoch"),
+            installation.c.epoch.label("installation_epoch"),
+        )
         .join(organizations, organizations.c.id == users.c.organization_id)
         .join(installation, installation.c.epoch.is_not(None))
         .where(users.c.organization_id == organization_id, users.c.id == user_id, organizations.c.disabled_at.is_(None))
     )
-    row = (await tx.execute(asked)).one_or_none()
-    return None if row is None else (row[0], row[1], row[2])
+    row = (await tx.execute(asked)).mappings().one_or_none()
+    return None if row is None else (row["epoch"], row["organization_epoch"], row["installation_epoch"])
 
 
 async def is_operator(tx: Tx, account_id: str) -> bool:

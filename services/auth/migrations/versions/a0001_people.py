@@ -30,8 +30,7 @@ CREATE TABLE auth.accounts (
 ORGANIZATIONS = """
 CREATE TABLE auth.organizations (
     id text PRIMARY KEY CHECK (id ~ '^[a-z0-9]{1,40}$'),
-    organization_id text NOT NULL GENERATED ALWAYS AS (id) STORED,  -- the name every tenant table's policy compares
-    with
+    organization_id text NOT NULL GENERATED ALWAYS AS (id) STORED,  -- what policies compare with
     display_name text NOT NULL CHECK (length(display_name) <= 100),
     tier text NOT NULL DEFAULT 'free' CHECK (tier IN ('free', 'solo', 'team', 'organization')),
     epoch bigint NOT NULL DEFAULT 0,
