@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
@@ -109,6 +110,7 @@ class App:
         await asked
         await self.shutdown(notice=self._code == config.EXIT_OK)
         self._log.info("stopped", code=self._code)
+        _end_by_force(STOP_SECONDS)
         return self._code
 
     async def check(self) -> list[str]:
@@ -123,6 +125,9 @@ class App:
                     found.extend(f"{_name(part)}: {fault}" for fault in await part.check())
             except TimeoutError:
                 found.append(f"{_name(part)}: no answer within {CHECK_SECONDS:g} seconds")
+            except Exception as error:
+                self._log.error("check_failed", part=_name(part), exc_info=error)
+                found.append(f"{_name(part)}: {type(error).__name__} while it was examined")
             finally:
                 await part.stop()
         return found
@@ -193,6 +198,13 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
     for task in live:
         task.cancel()
     await asyncio.gather(*live, return_exceptions=True)
+
+
+def _end_by_force(seconds: float) -> None:
+    # asyncio and the interpreter wait for their threads without limit; one that hangs must not keep us here.
+    timer = threading.Timer(seconds, os._exit, (config.EXIT_FAULT,))
+    timer.daemon = True
+    timer.start()
 
 
 ConfigT = TypeVar("ConfigT", bound=config.ServiceConfig)
@@ -283,7 +295,7 @@ def _report(service: str, found: Sequence[str], *, as_json: bool) -> None:
         return
     for fault in found:
         print(f"fault: {fault}")
-    print(f"{service}: {len(found)} faults" if found else f"{service}: ok")
+    print(f"{service}: {len(found)} found" if found else f"{service}: ok")
 
 
 def _report_refusal(config_type: type[config.ServiceConfig], faults: Sequence[str], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ Header = tuple[str, str]
 class Limits:
     """What one connection may take; times in seconds.
 
-    idle_seconds has to be longer than the edge keeps an idle connection, or the edge meets closed ones.
+    idle_seconds is longer than the edge keeps an idle connection (an hour, unless told), or the edge meets closed ones.
     """
 
     head_bytes: int = 16 * 1024
@@ -24,7 +24,7 @@ class Limits:
     handle_seconds: float = 30.0
     write_seconds: float = 20.0
     """How long a reader may leave our buffer full."""
-    idle_seconds: float = 600.0
+    idle_seconds: float = 3900.0
 
 
 class Request:

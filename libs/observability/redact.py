@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -40,7 +41,8 @@ _PAIR = re.compile(
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
 _COOKIE_LINE = re.compile(r"\b((?:set-)?cookie\s*:\s*)[^\r\n]+", re.IGNORECASE)
-# One cheap look decides whether any of the above can match at all.
+# Two looks decide whether any of these can match: ids, paths and codes pass the first, most sentences the next.
+_PUNCTUATED = re.compile(r"[@=:\s]|eyJ|-----")
 _SUSPECT = re.compile(
     r"@|eyJ|bearer|basic|-----|pass|pwd|token|csrf|cookie|secret|key|signature|credential|authoriz", re.IGNORECASE
 )
@@ -56,7 +58,7 @@ def text(value: str) -> str:
     """*value* without credentials, connection strings and whole e-mail addresses, at most MAX_TEXT characters."""
     if len(value) > MAX_TEXT:
         value = value[:MAX_TEXT] + "…"
-    if _SUSPECT.search(value) is None:
+    if _PUNCTUATED.search(value) is None or _SUSPECT.search(value) is None:
         return value
     value = _PEM.sub(REDACTED, value)
     value = _COOKIE_LINE.sub(rf"\g<1>{REDACTED}", value)
@@ -67,11 +69,16 @@ def text(value: str) -> str:
     return _EMAIL.sub(r"\1***@\2", value)
 
 
+@lru_cache(maxsize=1024)
+def _names_credential(name: str) -> bool:
+    return name not in SAFE and _CREDENTIAL.search(name) is not None
+
+
 def field(name: str, value: object, depth: int = 0) -> Any:
     """*value* of the field *name* as plain JSON data that may be printed."""
     if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
         return value
-    if name not in SAFE and _CREDENTIAL.search(name) is not None:
+    if _names_credential(name):
         return token(value) if isinstance(value, str) and value and _TOKEN.search(name) else REDACTED
     return _plain(value, depth)
 

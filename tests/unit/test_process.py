@@ -177,6 +177,16 @@ async def test_a_part_that_fails_to_leave_does_not_keep_the_others_from_leaving(
     assert "canary" not in err
 
 
+async def test_a_thread_that_hangs_does_not_keep_the_process(environ: dict[str, str]) -> None:
+    async with program(environ, manners="hang-thread") as running:
+        await running.until(LAST)
+        await running.logged("serving")
+        running.child.send_signal(signal.SIGTERM)
+        code, said, _ = await running.end()
+    assert code == 1
+    assert said[-1] == "first stop"
+
+
 async def test_a_refused_configuration_lists_every_fault_and_exits_78(environ: dict[str, str]) -> None:
     async with program(environ | {"HOLDFAST_DATABASE_PORT": "x", "HOLDFAST_GREETINGS": "y"}) as running:
         code, said, err = await running.end()
@@ -205,6 +215,11 @@ async def test_check_prints_what_the_parts_find(environ: dict[str, str]) -> None
     assert code == 1
     assert json.loads(said[-1])["faults"] == ["Examined: the role is a superuser"]
     assert said[:-1] == ["first start hello", "first stop"]
+    async with program(environ, "check", manners="break-check") as running:
+        code, said, err = await running.end()
+    assert code == 1
+    assert said[-2:] == ["fault: Examined: RuntimeError while it was examined", "example: 1 found"]
+    assert "canary-check" not in err
 
 
 async def test_check_of_a_refused_configuration_is_one_object_too(environ: dict[str, str]) -> None:

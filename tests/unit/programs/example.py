@@ -1,11 +1,12 @@
 """A program on libs.process whose parts say on stdout what happens to them; run by test_process in a real subprocess.
 
 argv[1] is a comma-separated list of manners: slow-start, fail-start, fail-task, forgotten-task, peer-task, fail-drain,
-fail-stop, fail-check, fail-build. The rest goes to libs.process.main.
+fail-stop, hang-thread, fail-check, break-check, fail-build. The rest goes to libs.process.main.
 """
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ class Told:
             raise RuntimeError("canary-start")
         if "slow-start" in MANNERS:
             await asyncio.Event().wait()
+        if "hang-thread" in MANNERS:
+            process.STOP_SECONDS = 0.2
+            asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
         if "fail-task" in MANNERS:
             self.task = process.spawn(_fail(ValueError("canary-task")), name="loop")
         if "forgotten-task" in MANNERS:
@@ -70,6 +74,8 @@ class Examined(Told):
     """A part that examines itself."""
 
     async def check(self) -> list[str]:
+        if "break-check" in MANNERS:
+            raise RuntimeError("canary-check")
         return ["the role is a superuser"] if "fail-check" in MANNERS else []
 
 
