@@ -101,7 +101,7 @@ class Parts:
                 socket_dir=self.cluster.socket_dir,
                 port=self.cluster.port,
                 user="holdfast_pgbackrest",
-                database="postgres",
+                database=self.cluster.database,
             ),
             work_dir=self.where.state / "pgbackrest",
             cipher_pass=self.vault.text(f"{STACK}/repository_cipher"),
@@ -153,8 +153,11 @@ class Parts:
         return f"https://127.0.0.1:{self.ports['edge']}"
 
     def foundations(self) -> list[Part]:
-        """What has to be well before the services' data can be laid out."""
-        return [self.postgres(), self.object_store()]
+        """What has to be well before the services' data can be laid out.
+
+        The store comes first and so is stopped last: Postgres ends only when its last WAL is archived there (tried).
+        """
+        return [self.object_store(), self.postgres()]
 
     def all(self) -> list[Part]:
         """Every part, in the order they are started; they are stopped in the reverse one."""
@@ -186,6 +189,8 @@ class Parts:
         """SeaweedFS."""
         store = self.store
         program = self._program("store", store.argv(), {**store.env()}, self.where.state / "store")
+        # It waits 15 s for streams to itself (tried). All it was asked to keep is in the kernel's hands by then.
+        program = dataclasses.replace(program, stop_seconds=2)
         return Part(program=program, fault=store.healthy, ports=tuple(STORE_PORTS.values()))
 
     def mail(self) -> Part:

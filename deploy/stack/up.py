@@ -5,7 +5,6 @@ nothing.
 import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +45,8 @@ def alone(where: Layout) -> Iterator[None]:
 
 def known(where: Layout) -> Parts:
     """The parts of the stack as it is laid out now. Raises BadSettings, PortTaken."""
-    default = "HOLDFAST_HOME" not in os.environ
-    return Parts(where, ports.assigned(where.home / "ports.json", defaults=default), settings(where))
+    own = where.home == where.programs  # a stack beside the checkout's own leaves the well-known numbers to it
+    return Parts(where, ports.assigned(where.home / "ports.json", defaults=own), settings(where))
 
 
 def up(where: Layout, report: Report) -> Parts:
