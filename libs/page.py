@@ -17,7 +17,7 @@ DEFAULT = 50
 MAXIMUM = 1000
 _MAC_BYTES = 16  # truncated as RFC 2104 section 5 allows
 _ARGUMENTS_BYTES = 16
-_MAX_TOKEN = 2048
+_MAX_TOKEN = 4096  # a position of 1024 bytes fits, also when JSON escapes each of them; the contract's bound
 
 Position = tuple[str | int, ...]
 """The keyset of the last row given: the values of the order's columns."""
@@ -48,7 +48,8 @@ class Tokens:
 
     def seal(self, position: Sequence[str | int], **arguments: object) -> str:
         """The token for the page after *position* of the list with these *arguments* (not page_size, page_token)."""
-        body = b"\x01" + _digest(arguments) + json.dumps(list(position), separators=(",", ":")).encode()
+        told = json.dumps(list(position), separators=(",", ":"), ensure_ascii=False)
+        body = b"\x01" + _digest(arguments) + told.encode()
         return base64.urlsafe_b64encode(self._mac(body) + body).rstrip(b"=").decode()
 
     def open(self, token: str, **arguments: object) -> Position:
