@@ -26,13 +26,13 @@ _INNER = "inner"
 class Front:
     """A Part: the socket at *path*. inner: makes the server that serves operator "uid:N" at an address.
 
-    Root and the service's own user are operators; *uids* are further ones, who also need access to the directory.
+    uids: who is an operator, see `operators`; everybody else is hung up on.
     """
 
-    def __init__(self, path: Path, inner: Callable[[str, str], Part], *, uids: Iterable[int] = ()) -> None:
+    def __init__(self, path: Path, inner: Callable[[str, str], Part], *, uids: Iterable[int]) -> None:
         self._path = path
         self._inner = inner
-        self._allowed = frozenset({0, os.geteuid(), *uids})
+        self._allowed = frozenset(uids)
         self._servers: dict[int, Part] = {}
         self._starting = asyncio.Lock()
         self._listening: asyncio.Server | None = None
@@ -101,6 +101,11 @@ class Front:
                 await server.start()
                 self._servers[uid] = server
         return str(path)
+
+
+def operators(further: Iterable[int] = ()) -> frozenset[int]:
+    """Root, this process's own user, and *further* ones, who need access to the socket's directory as well."""
+    return frozenset({0, os.geteuid(), *further})
 
 
 def peer_uid(connection: socket.socket) -> int:

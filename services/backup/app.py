@@ -11,7 +11,7 @@ from libs import ids as ids_
 from libs.db import Database
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
-from libs.rpc.operator import Front
+from libs.rpc.operator import Front, operators
 from libs.rpc.server import Limits, Served, Server
 from libs.secret import Watched
 from services.backup.adapters.copy import Servers
@@ -82,7 +82,8 @@ def _engine(config: Config) -> PgBackRest:
 
 
 def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
-    hidden = [*config.hidden_paths, str(state), config.run_dir, config.secrets_dir, config.database_host]
+    own = [str(state), config.run_dir, config.secrets_dir, config.pgbackrest_config, config.pgbackrest_drill_config]
+    hidden = [*config.hidden_paths, *own, config.database_host]
     servers = Servers(
         binaries=Path(config.postgres_binaries),
         superuser=config.postgres_superuser,
@@ -119,11 +120,12 @@ def _doors(
 
     def inner(address: str, operator: str) -> process.Part:
         # Its health stands alone: an operator is served when the database is what is broken.
+        own = Health()
         return Server(
             address, served,
-            service="backup", verifier=None, operator=operator, health=Health(), metrics=metrics, limits=limits, now=now,
+            service="backup", verifier=None, operator=operator, health=own, metrics=metrics, limits=limits, now=now,
         )  # fmt: skip
 
     if not config.operator_socket:
         return [remote]
-    return [remote, Front(Path(config.operator_socket), inner, uids=map(int, config.operator_uids))]
+    return [remote, Front(Path(config.operator_socket), inner, uids=operators(map(int, config.operator_uids)))]

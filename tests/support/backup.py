@@ -14,13 +14,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from deploy.pgbackrest import conf
 from deploy.stack.postgres import Cluster, binaries
+from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
 from holdfast.usertoken.keys import Key, Keys, write_keys
 from tests.support.postgres import PASSWORDS, _ensure_user
 
@@ -37,13 +44,24 @@ def become() -> list[str]:
     return ["setpriv", *identity, "--no-new-privs", "--reset-env", "--"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Archived:
     """A cluster with its archive. base: 0755; state, run: 0700, the service user's."""
 
     cluster: Cluster
     base: Path
     config: Path
+    server: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start the server."""
+        self.server = self.cluster.start(self.base / "postgres.log")
+
+    def stop(self) -> None:
+        """Stop the server."""
+        if self.server is not None:
+            self.cluster.stop(self.server)
+            self.server = None
 
     @property
     def state(self) -> Path:
@@ -117,14 +135,14 @@ def archived() -> Iterator[Archived]:
     try:
         found = make(base)
         found.cluster.initialise()
-        server = found.cluster.start(base / "postgres.log")
+        found.start()
         try:
             found.cluster.bootstrap(PASSWORDS)
             found.cluster.migrate(PASSWORDS["holdfast_owner"], ("db", "backup"))
             found.pgbackrest("stanza-create")
             yield found
         finally:
-            found.cluster.stop(server)
+            found.stop()
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -236,3 +254,80 @@ def service(archived: Archived, request: pytest.FixtureRequest) -> Iterator[Serv
     yield made
     code = made.stop()
     assert code == 0, made.log.read_text()[-4000:]
+
+
+class Operator:
+    """The calls of an operator on the service's socket."""
+
+    def __init__(self, service: Service) -> None:
+        self.channel = grpc.insecure_channel(
+            f"unix:{service.operator_socket}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        self.backups = BackupServiceStub(self.channel)
+        self.drills = DrillServiceStub(self.channel)
+
+    def __enter__(self) -> "Operator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def status(self, *, advance: bool = False) -> pb.GetRecoveryStatusResponse:
+        """The recovery status."""
+        return self.backups.GetRecoveryStatus(pb.GetRecoveryStatusRequest(advance=advance), timeout=60)
+
+    def back_up(self, type: "pb.BackupType.ValueType") -> pb.Backup:
+        """A backup, followed to its end."""
+        made = self.backups.CreateBackup(pb.CreateBackupRequest(backup=pb.Backup(type=type)), timeout=60).backup
+        for update in self.backups.WatchBackup(pb.WatchBackupRequest(name=made.name), timeout=120):
+            made = update.backup
+        return made
+
+    def begin_drill(self, at: datetime | None = None, backup: str = "") -> pb.Drill:
+        """A drill, just begun."""
+        target = pb.DrillTarget(backup=backup)
+        if at is not None:
+            target.time.FromDatetime(at)
+        return self.drills.CreateDrill(pb.CreateDrillRequest(drill=pb.Drill(target=target)), timeout=60).drill
+
+    def watch(self, name: str) -> Iterator[pb.Drill]:
+        """Every state of a drill until it has ended."""
+        for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=name), timeout=120):
+            yield update.drill
+
+    def drill(self, at: datetime | None = None, backup: str = "") -> pb.Drill:
+        """A drill, followed to its end."""
+        made = self.begin_drill(at, backup)
+        for made in self.watch(made.name):  # noqa: B020 - each is the same drill, later
+            continue
+        return made
+
+    def get_drill(self, name: str) -> pb.Drill:
+        """The drill as it is now."""
+        return self.drills.GetDrill(pb.GetDrillRequest(name=name), timeout=60).drill
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    """The ErrorInfo reason a call was refused with."""
+    call: Any = error
+    raw = dict(call.trailing_metadata())["grpc-status-details-bin"]
+    for detail in status_pb2.Status.FromString(raw).details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
+@contextmanager
+def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
+    """The call inside is refused with this code and this reason."""
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    error: Any = caught.value
+    assert (error.code(), reason_of(error)) == (code, reason)
+
+
+def middle(earlier: pb.Heartbeat, later: pb.Heartbeat) -> datetime:
+    """The moment between two heartbeats."""
+    begin, end = earlier.create_time.ToDatetime(), later.create_time.ToDatetime()
+    return begin + (end - begin) / 2

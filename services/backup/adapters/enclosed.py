@@ -1,9 +1,9 @@
 """Enter namespaces of one's own, hide directories, and become the given program; a script, standard library only.
 
-    enclosed.py --namespaces user,net,mount,ipc [--hide DIR]... [--keep DIR]... -- PROGRAM ARGUMENT...
+    enclosed.py --namespaces user,net,mount,ipc [--hide PATH]... [--keep DIR]... -- PROGRAM ARGUMENT...
 
-The network namespace has no interface that is up: no address, no route. The mount namespace covers each hidden directory with
-an empty one, so that Unix sockets and files by path, which cross network namespaces, are out of reach as well; kept
+The network namespace has no interface that is up: no address, no route. The mount namespace covers each hidden directory with an
+empty one, so that Unix sockets and files by path, which cross network namespaces, are out of reach as well; kept
 directories inside hidden ones stay. All of it works without privileges where the kernel allows user namespaces.
 Source: namespaces(7), user_namespaces(7), mount(2), prctl(2).
 """
@@ -44,12 +44,14 @@ def enter(namespaces: list[str]) -> None:
 
 
 def hide(directories: list[str], kept: list[str]) -> None:
-    """Cover *directories*, outermost first, then show *kept* at their places again."""
+    """Cover *directories* (and files, with nothing), outermost first, then show *kept* at their places again."""
     handles = [(directory, os.open(directory, os.O_PATH | os.O_DIRECTORY)) for directory in kept]
     for directory in sorted(directories, key=len):
         if os.path.isdir(directory):
             flags = ctypes.c_ulong(_NOSUID_NODEV_NOEXEC)
             _call("mount", b"tmpfs", os.fsencode(directory), b"tmpfs", flags, b"mode=0700,size=64k")
+        elif os.path.isfile(directory):
+            _call("mount", b"/dev/null", os.fsencode(directory), None, ctypes.c_ulong(_BIND), None)
     for directory, handle in handles:
         if not os.path.isdir(directory):
             os.makedirs(directory, mode=0o700)

@@ -17,7 +17,7 @@ def reachable(target: str) -> bool:
     """Whether *target* can be opened or connected to."""
     kind, _, rest = target.partition(":")
     if kind == "file":
-        return os.access(rest, os.R_OK)
+        return _has_content(rest)
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
     address: str | tuple[str, int] = rest
     if kind == "tcp":
@@ -30,6 +30,15 @@ def reachable(target: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def _has_content(path: str) -> bool:
+    """Whether a byte of the file at *path* can be read."""
+    try:
+        with open(path, "rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
 
 
 def listeners() -> int:

@@ -1,0 +1,146 @@
+"""`holdfast drill run|list|show|watch`."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from holdfast.cli import show as showing
+from holdfast.cli.operator import (
+    CALL_SECONDS,
+    ENDED_BADLY,
+    connected,
+    console,
+    json_option,
+    print_json,
+    socket_option,
+)
+
+
+@click.group()
+def drill() -> None:
+    """Restore into an isolated copy and prove it, through the local operator socket."""
+
+
+@drill.command()
+@click.option(
+    "--time", "at", default="", help="Moment to restore to, ISO 8601 with an offset. Default: end of the archive."
+)
+@click.option("--between", default=0, help="Restore to a moment after heartbeat N and before N + 1.")
+@click.option("--backup", default="", help="Backup to restore. Default: the newest that ends before the moment.")
+@click.option("--wait/--no-wait", default=True, help="Follow it to its end.")
+@json_option
+@socket_option
+def run(at: str, between: int, backup: str, wait: bool, as_json: bool, path: str) -> None:
+    """Run a drill; exit code 0 only when every check was answered rightly."""
+    if at and between:
+        raise click.UsageError("--time and --between exclude each other.")
+    with connected(path) as channel:
+        stub = DrillServiceStub(channel)
+        target = pb.DrillTarget(backup=f"backups/{backup.removeprefix('backups/')}" if backup else "")
+        if at:
+            target.time.CopyFrom(_moment(at))
+        elif between:
+            target.time.CopyFrom(_after(BackupServiceStub(channel), between))
+        made = stub.CreateDrill(pb.CreateDrillRequest(drill=pb.Drill(target=target)), timeout=CALL_SECONDS).drill
+        if wait:
+            made = _follow(stub, made.name, as_json)
+    _end(made, as_json)
+
+
+@drill.command()
+@json_option
+@socket_option
+def list(as_json: bool, path: str) -> None:
+    """Every drill, newest first."""
+    found: pb.ListDrillsResponse = pb.ListDrillsResponse()
+    with connected(path) as channel:
+        stub, token = DrillServiceStub(channel), ""
+        while True:
+            page = stub.ListDrills(pb.ListDrillsRequest(page_size=1000, page_token=token), timeout=CALL_SECONDS)
+            found.drills.extend(page.drills)
+            token = page.next_page_token
+            if not token:
+                break
+    if as_json:
+        print_json(found)
+    else:
+        console.print(showing.drills([*found.drills]) if found.drills else "There was no drill yet.")
+
+
+@drill.command()
+@click.argument("name")
+@json_option
+@socket_option
+def show(name: str, as_json: bool, path: str) -> None:
+    """One drill with phases, checks and proof."""
+    with connected(path) as channel:
+        found = DrillServiceStub(channel).GetDrill(pb.GetDrillRequest(name=_named(name)), timeout=CALL_SECONDS).drill
+    if as_json:
+        print_json(found)
+    else:
+        console.print(showing.drill(found))
+
+
+@drill.command()
+@click.argument("name")
+@json_option
+@socket_option
+def watch(name: str, as_json: bool, path: str) -> None:
+    """Follow a drill to its end."""
+    with connected(path) as channel:
+        ended = _follow(DrillServiceStub(channel), _named(name), as_json)
+    _end(ended, as_json)
+
+
+def _named(name: str) -> str:
+    return name if name.startswith("drills/") else f"drills/{name}"
+
+
+def _moment(text: str) -> Timestamp:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("has to be ISO 8601, e.g. 2026-11-22T01:02:03.5+00:00", param_hint="--time") from None
+    if at.tzinfo is None:
+        raise click.BadParameter("has to say its offset, e.g. +00:00: a drill must not guess", param_hint="--time")
+    made = Timestamp()
+    made.FromDatetime(at.astimezone(UTC))
+    return made
+
+
+def _after(stub: BackupServiceStub, number: int) -> Timestamp:
+    """The middle between heartbeats *number* and the next one, as the service knows them."""
+    status = stub.GetRecoveryStatus(pb.GetRecoveryStatusRequest(), timeout=CALL_SECONDS)
+    known = {beat.sequence: beat.create_time.ToDatetime(tzinfo=UTC) for beat in status.recent_heartbeats}
+    if number not in known or number + 1 not in known:
+        numbers = ", ".join(str(one) for one in sorted(known)) or "none"
+        raise click.BadParameter(f"not both archived recently: {numbers} are", param_hint="--between")
+    made = Timestamp()
+    made.FromDatetime(known[number] + (known[number + 1] - known[number]) / 2)
+    return made
+
+
+def _follow(stub: DrillServiceStub, name: str, as_json: bool) -> pb.Drill:
+    made = pb.Drill(name=name)
+    if as_json:
+        for update in stub.WatchDrill(pb.WatchDrillRequest(name=name)):
+            made = update.drill
+        return made
+    with showing.DrillView(console) as view:
+        for update in stub.WatchDrill(pb.WatchDrillRequest(name=name)):
+            made = update.drill
+            view.update(made)
+    return made
+
+
+def _end(made: pb.Drill, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+    elif made.state not in showing.OVER:
+        console.print(f"{made.name} {showing.word(made.state)}")
+    if made.state == pb.STATE_FAILED:
+        sys.exit(ENDED_BADLY)

@@ -1,0 +1,62 @@
+"""`holdfast recovery status`."""
+
+import sys
+
+import click
+
+from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
+from holdfast.cli import show as showing
+from holdfast.cli.operator import (
+    CALL_SECONDS,
+    ENDED_BADLY,
+    connected,
+    console,
+    json_option,
+    print_json,
+    socket_option,
+)
+
+
+@click.group()
+def recovery() -> None:
+    """From when to when the database can be restored, through the local operator socket."""
+
+
+@recovery.command()
+@click.option("--advance", is_flag=True, help="Write a heartbeat and archive it first, so that now becomes restorable.")
+@json_option
+@socket_option
+def status(advance: bool, as_json: bool, path: str) -> None:
+    """What can be restored now; exit code 1 when there are warnings."""
+    with connected(path) as channel:
+        asked = pb.GetRecoveryStatusRequest(advance=advance)
+        found = BackupServiceStub(channel).GetRecoveryStatus(asked, timeout=CALL_SECONDS)
+    if as_json:
+        print_json(found)
+    else:
+        for line in _lines(found):
+            console.print(line, markup=False)
+    if found.warnings:
+        sys.exit(ENDED_BADLY)
+
+
+def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
+    if found.HasField("latest_time"):
+        window = f"restorable from {showing.moment(found.earliest_time)} to {showing.moment(found.latest_time)}"
+    else:
+        window = "not restorable"
+    lines = [window]
+    if found.HasField("rpo_exposure_seconds"):
+        lines.append(
+            f"RPO exposure {found.rpo_exposure_seconds:.1f} s, {found.archive_queue_segments} segments waiting"
+        )
+    newest = found.last_backup
+    lines.append(
+        f"last backup {newest.label or newest.name} {showing.word(newest.state)}" if newest.name else "no backup"
+    )
+    last = found.last_drill
+    lines.append(f"last drill {last.name} {showing.word(last.state)}" if last.name else "no drill yet")
+    recent = ", ".join(f"{beat.sequence} ({showing.moment(beat.create_time)})" for beat in found.recent_heartbeats[:3])
+    lines.append(f"archived heartbeats {recent or 'none'}; newest written {found.newest_heartbeat}")
+    return [*lines, *(f"warning: {warning}" for warning in found.warnings)]
