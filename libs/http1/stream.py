@@ -53,7 +53,7 @@ class Stream:
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._closed
+        return self._closed or (self._transport is not None and self._transport.is_closing())
 
     @property
     def buffered(self) -> int:
@@ -67,7 +67,7 @@ class Stream:
     def send_framed(self, framed: bytes) -> bool:
         """Like `send`, of bytes made by `frame`."""
         transport = self._transport
-        if transport is None or self._closed or transport.is_closing():
+        if transport is None or self.closed:
             raise StreamClosed("The stream has ended.")
         # Only what is left over after earlier sends counts: one event larger than the buffer still passes.
         if transport.get_write_buffer_size() >= self._buffer_bytes:
