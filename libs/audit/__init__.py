@@ -20,8 +20,8 @@ __all__ = ["kept", "record", "record_failure"]
 
 _INSERT = text(
     "INSERT INTO audit.entries (id, service, organization_id, actor_kind, actor_id, on_behalf, action,"
-    " outcome, request_id, trace_id, facts) VALUES (:id, :service, :organization_id, :actor_kind, :actor_id, :on_behalf, :action,"
-    " :outcome, :request_id, :trace_id, CAST(:facts AS jsonb))"
+    " outcome, request_id, trace_id, facts) VALUES (:id, :service, :organization_id, :actor_kind, :actor_id,"
+    " :on_behalf, :action, :outcome, :request_id, :trace_id, CAST(:facts AS jsonb))"
 )
 
 

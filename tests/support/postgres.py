@@ -5,7 +5,6 @@ migration trees overrides the fixture `database_trees`). A TestDatabase gives se
 the owner's view.
 """
 
-import asyncio
 import os
 import pwd
 import shutil
@@ -143,13 +142,13 @@ def cluster() -> Iterator[Cluster]:
             made.bootstrap(PASSWORDS)
             yield made
         finally:
-            made.stop(server)
+            made.stop(server, immediate=True)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def make_database(cluster: Cluster) -> Iterator[MakeDatabase]:
+def make_database(cluster: Cluster) -> MakeDatabase:
     """`make_database(trees=None)`: a new database with the roles, schemas and the migrations of *trees* (all by
     default).
     """
@@ -162,9 +161,7 @@ def make_database(cluster: Cluster) -> Iterator[MakeDatabase]:
         made.append(found)
         return found
 
-    yield make
-    for found in made:
-        _drop(cluster, found.name)
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +171,11 @@ def database_trees() -> Sequence[str] | None:
 
 
 @pytest.fixture(scope="module")
-def database(make_database: MakeDatabase, database_trees: Sequence[str] | None) -> Iterator[TestDatabase]:
-    """This module's own database; what it opened is closed by the loop that used it."""
+async def database(make_database: MakeDatabase, database_trees: Sequence[str] | None) -> AsyncIterator[TestDatabase]:
+    """This module's own database; what it opened is closed with it."""
     found = make_database(database_trees)
     yield found
-    asyncio.run(found.close())
+    await found.close()
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +200,6 @@ def _copy(cluster: Cluster, template: str, name: str) -> None:
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     grant(cluster, name)
-
-
-def _drop(cluster: Cluster, name: str) -> None:
-    with cluster.admin() as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _ensure_user(name: str) -> None:

@@ -1,0 +1,309 @@
+"""Workers: in this process for their answers, in processes of their own where they die."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs.db import Database
+from libs.jobqueue import Cancelled, Discard, Handler, Lease, Outcome, Retry, Snooze, Worker, complete, put
+from libs.jobqueue.completion import Told, settle
+from libs.principal import User
+from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
+from tests.support.postgres import TestDatabase
+from tests.support.waiting import until
+
+ANNA = User("oak", "anna")
+
+
+@pytest.fixture(scope="module")
+def database_trees() -> Sequence[str]:
+    return ("db",)
+
+
+@pytest.fixture
+async def files(database: TestDatabase) -> AsyncIterator[Database]:
+    with database.admin() as admin:
+        admin.execute("TRUNCATE jobs.jobs, jobs.ready, jobs.history, jobs.workers")
+    made = database.connect("files")
+    yield made
+    await made.stop()
+
+
+def rows(database: TestDatabase, query: str) -> list[tuple[Any, ...]]:
+    with database.admin() as admin:
+        return admin.execute(query.encode()).fetchall()
+
+
+async def given(files: Database, job: Any, **how: Any) -> str:
+    async with files.begin(ANNA) as tx:
+        return await put(tx, job, **how)
+
+
+@asynccontextmanager
+async def working(
+    files: Database, handlers: dict[type[Any], Handler[Any]], events: list[tuple[str, str]] | None = None, **how: Any
+) -> AsyncIterator[Worker]:
+    """A worker in this process; *events* collects what it observes."""
+    seen: list[tuple[str, str]] = [] if events is None else events
+    worker = Worker(
+        files, "files", handlers, timing=SHORT, observe=lambda event, kind, _count: seen.append((event, kind)), **how
+    )
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.drain(5)
+        await worker.stop()
+
+
+class Process:
+    """A worker process of tests.jobs.samples and what it has said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process, self.lines = process, list[str]()
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().strip())
+
+    def said(self, word: str) -> list[str]:
+        return [line for line in self.lines if line.startswith(word)]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+
+@asynccontextmanager
+async def worker_process(database: TestDatabase, *, hold: bool, drain: float = 5) -> AsyncIterator[Process]:
+    """A started worker process; killed at the end if it still runs."""
+    login = asdict(database.login("files"))
+    login["database_password"] = login["database_password"]["value"].decode()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.jobs.samples", json.dumps(login), "hold" if hold else "go", str(drain),
+        stdout=asyncio.subprocess.PIPE, env=os.environ,
+    )  # fmt: skip
+    found = Process(process)
+    reading = asyncio.create_task(found.read())
+    try:
+        await until(lambda: bool(found.said("started")), "the worker's start")
+        yield found
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def test_a_job_put_is_run_once_for_its_principal_and_leaves_a_line_of_history(
+    files: Database, database: TestDatabase
+) -> None:
+    ran: list[tuple[SendNote, Lease]] = []
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        ran.append((job, lease))
+
+    async with working(files, {SendNote: handle}):
+        job = await given(files, SendNote("hello", 2))
+        await until(
+            lambda: rows(database, "SELECT id, outcome FROM jobs.history") == [(job, "done")], "the end of the job"
+        )
+    assert ran == [(SendNote("hello", 2), Lease(job, 1, 1, User("oak", "anna", actor="files")))]
+    assert rows(database, "SELECT id FROM jobs.jobs UNION ALL SELECT job_id FROM jobs.ready") == []
+
+
+@pytest.mark.control("J1", "retries wait longer each time")
+async def test_each_answer_of_a_handler_ends_its_job_its_own_way(files: Database, database: TestDatabase) -> None:
+    later = datetime.now(UTC) + timedelta(hours=2)
+    answers: dict[str, Outcome | None] = {
+        "discard": Discard("too old"),
+        "cancel": Cancelled(),
+        "snooze": Snooze(later),
+        "retry": Retry(later, "busy"),
+        "backoff": Retry(),
+    }
+
+    async def handle(job: SendNote, lease: Lease) -> Outcome | None:
+        if job.text == "complete":
+            async with files.begin(lease.principal) as tx:
+                return await complete(tx, lease)
+        if job.text == "raise":
+            raise KeyError("a value that must not be stored")
+        return answers[job.text]
+
+    jobs = {text: await given(files, SendNote(text)) for text in [*answers, "complete", "raise"]}
+    events: list[tuple[str, str]] = []
+    async with working(files, {SendNote: handle}, events):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state <> 'scheduled'") == [], "their ends")
+    finished = {text: (outcome, error) for text, outcome, error in _history(database, jobs)}
+    assert finished == {"discard": ("discarded", "too old"), "cancel": ("cancelled", ""), "complete": ("done", "")}
+    waiting = dict(rows(database, "SELECT payload ->> 'text', (failures, error)::text FROM jobs.jobs"))
+    assert waiting == {"snooze": '(0,"")', "retry": "(1,busy)", "backoff": '(1,"")', "raise": "(1,KeyError)"}
+    assert rows(database, "SELECT 1 FROM jobs.jobs WHERE run_at <= clock_timestamp()") == []
+    assert ("stale", "send_note") not in events
+
+
+def _history(database: TestDatabase, jobs: dict[str, str]) -> list[tuple[str, str, str]]:
+    names = {job: text for text, job in jobs.items()}
+    return [
+        (names[job], outcome, error)
+        for job, outcome, error in rows(database, "SELECT id, outcome, error FROM jobs.history")
+    ]
+
+
+@pytest.mark.control("J1", "what no handler can read goes to the dead letters")
+async def test_unknown_types_and_unreadable_payloads_become_dead_letters_and_others_go_on(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return None
+
+    unknown, broken = await given(files, TryTwice("?")), await given(files, SendNote("x"))
+    with database.admin() as admin:
+        admin.execute('UPDATE jobs.jobs SET payload = \'{"text": 5, "colour": true}\' WHERE id = %s', [broken])
+    good = await given(files, SendNote("fine"))
+    async with working(files, {SendNote: handle}):
+        await until(lambda: rows(database, "SELECT id FROM jobs.jobs WHERE state <> 'dead'") == [], "their ends")
+    assert {row[0] for row in rows(database, "SELECT id FROM jobs.jobs WHERE state = 'dead'")} == {unknown, broken}
+    assert rows(database, "SELECT id FROM jobs.history") == [(good,)]
+
+
+async def test_a_handler_past_its_time_is_stopped_and_its_job_retried(files: Database, database: TestDatabase) -> None:
+    stopped = asyncio.Event()
+
+    async def handle(job: Brief, lease: Lease) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    await given(files, Brief("slow"))
+    async with working(files, {Brief: handle}):
+        await until(
+            lambda: rows(database, "SELECT failures FROM jobs.jobs WHERE state = 'scheduled'") == [(1,)], "the retry"
+        )
+    assert stopped.is_set()
+    assert rows(database, "SELECT error, crashes FROM jobs.jobs") == [("TimeoutError", 0)]
+
+
+async def test_draining_gives_unfinished_jobs_back_unharmed_and_claims_nothing_more(
+    files: Database, database: TestDatabase
+) -> None:
+    begun = asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    job = await given(files, SendNote("long"))
+    async with working(files, {SendNote: handle}, concurrency=2) as worker:
+        await asyncio.wait_for(begun.wait(), 20)
+        worker.refuse()
+        other = await given(files, SendNote("untouched"))
+        await worker.drain(0.05)
+    found = rows(database, "SELECT id, state, lease, failures, crashes FROM jobs.jobs ORDER BY id")
+    assert found == [(job, "ready", 1, 0, 0), (other, "ready", 0, 0, 0)]
+    assert rows(database, "SELECT id FROM jobs.workers") == []
+
+
+@pytest.mark.control("J1", "a late writer changes nothing")
+async def test_a_worker_that_lost_a_job_stops_it_and_its_result_does_not_count(
+    files: Database, database: TestDatabase
+) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    job = await given(files, SendNote("long"))
+    async with working(files, {SendNote: handle}):
+        await asyncio.wait_for(begun.wait(), 20)
+        with database.admin() as admin:
+            admin.execute("UPDATE jobs.jobs SET lease = lease + 1, worker_id = 'other' WHERE id = %s", [job])
+            admin.execute(
+                "INSERT INTO jobs.workers (id, service, beat_at) VALUES ('other', 'files', now() + interval '1 day')"
+            )
+        await asyncio.wait_for(stopped.wait(), 20)
+    assert rows(database, "SELECT state, lease, worker_id FROM jobs.jobs") == [("running", 2, "other")]
+    heir = Told(Lease(job, 2, 1, ANNA), "send_note", "done")
+    assert await settle(files, "files", [heir]) == {job: "finished"}
+
+
+@pytest.mark.control("J1", "a job of a dead worker runs again")
+async def test_a_job_of_a_killed_worker_runs_again_elsewhere(files: Database, database: TestDatabase) -> None:
+    job = await given(files, SendNote("survives"))
+    async with worker_process(database, hold=True) as first:
+        await until(lambda: bool(first.said("begin")), "the first run")
+        first.signal(signal.SIGKILL)
+        await first.process.wait()
+        async with worker_process(database, hold=False) as second:
+            await until(lambda: bool(second.said("end")), "the second run")
+            await until(lambda: rows(database, "SELECT id FROM jobs.history") == [(job,)], "its end")
+    assert (first.said("begin"), first.said("end")) == ([f"begin {job} 1"], [])
+    assert second.said("end") == [f"end {job} 2"]
+    assert rows(database, "SELECT lease, crashes, failures FROM jobs.history") == [(2, 1, 0)]
+
+
+async def test_a_worker_stopped_past_its_lease_ends_as_stale(files: Database, database: TestDatabase) -> None:
+    job = await given(files, SendNote("once"))
+    async with worker_process(database, hold=True) as sleeper:
+        await until(lambda: bool(sleeper.said("begin")), "the first run")
+        sleeper.signal(signal.SIGSTOP)
+        async with worker_process(database, hold=False) as heir:
+            await until(lambda: rows(database, "SELECT id, lease FROM jobs.history") == [(job, 2)], "the second run")
+        sleeper.signal(signal.SIGCONT)
+        sleeper.signal(signal.SIGUSR1)
+        sleeper.signal(signal.SIGTERM)
+        await sleeper.process.wait()
+    assert heir.said("end") == [f"end {job} 2"]
+    assert rows(database, "SELECT id, lease, outcome FROM jobs.history") == [(job, 2, "done")]
+    assert rows(database, "SELECT id FROM jobs.jobs") == []
+
+
+async def test_sigterm_lets_running_jobs_finish_and_loses_nothing(files: Database, database: TestDatabase) -> None:
+    jobs = [await given(files, SendNote(str(n))) for n in range(8)]
+    async with worker_process(database, hold=True, drain=20) as worker:
+        await until(lambda: len(worker.said("begin")) == 4, "four running jobs")
+        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGUSR1)
+        assert await worker.process.wait() == 0
+    ended = {line.split()[1] for line in worker.said("end")}
+    assert (len(ended), worker.lines[-1]) == (4, "stopped")
+    assert {row[0] for row in rows(database, "SELECT id FROM jobs.history")} == ended
+    left = rows(database, "SELECT id, state, crashes FROM jobs.jobs ORDER BY id")
+    assert left == [(job, "ready", 0) for job in jobs if job not in ended]
+
+
+@pytest.mark.control("J1", "workers go on when the database comes back")
+async def test_a_worker_whose_connections_are_cut_goes_on(files: Database, database: TestDatabase) -> None:
+    ran = asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        ran.set()
+
+    async with working(files, {SendNote: handle}):
+        first = await given(files, SendNote("before"))
+        await until(lambda: rows(database, "SELECT id FROM jobs.history") == [(first,)], "the first job")
+        with database.admin() as admin:
+            cut = admin.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'holdfast_files'"
+            )
+            assert cut.fetchall()[0][0] >= 2
+        second = await given(files, SendNote("after"))
+        await until(
+            lambda: {row[0] for row in rows(database, "SELECT id FROM jobs.history")} == {first, second},
+            "the second job",
+        )
