@@ -173,7 +173,6 @@ async def test_a_path_trick_is_refused(service: Service, path: str) -> None:
     assert service.versions(person.who) == []
 
 
-@pytest.mark.control("T1", "another's file name is refused before any query")
 async def test_anothers_names_are_refused_alike_whether_they_exist_or_not(service: Service) -> None:
     owner = service.person()
     stored = await owner.upload("secret", b"mine")
@@ -202,7 +201,7 @@ async def test_anothers_file_id_under_the_own_name_is_not_found(service: Service
     assert await owner.download(stored.name) == b"mine"
 
 
-@pytest.mark.control("T7", "a row that names another user's object gives nobody its bytes")
+@pytest.mark.control("T7", "object keys begin with the user id, whatever the path looks like")
 async def test_bytes_lie_under_the_users_own_id_and_nowhere_else(service: Service) -> None:
     person = service.person()
     await person.upload(f"{new_id()}/looks/like/another", b"x")
@@ -278,7 +277,7 @@ async def test_bytes_of_deleted_and_replaced_files_are_kept_for_the_recovery_win
         assert len(service.objects(keeper.who)) == 2
 
 
-@pytest.mark.control("F3", "an upload that breaks off leaves nothing")
+@pytest.mark.control("F3", "an upload that breaks off is never seen and leaves nothing")
 async def test_an_upload_that_breaks_off_is_never_seen_and_its_row_and_bytes_go(files: Files) -> None:
     async with files.service(upload_expiry_seconds=0) as service:
         person = service.person()
@@ -303,7 +302,7 @@ async def test_an_upload_that_breaks_off_is_never_seen_and_its_row_and_bytes_go(
         assert service.events(person.who) == []
 
 
-@pytest.mark.control("F3", "an upload that breaks off leaves nothing")
+@pytest.mark.control("F3", "an upload that breaks off is never seen and leaves nothing")
 async def test_an_upload_that_outlives_its_row_is_refused_and_leaves_nothing(files: Files) -> None:
     async with files.service(upload_expiry_seconds=0) as service:
         person = service.person()

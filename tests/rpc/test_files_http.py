@@ -223,7 +223,6 @@ async def test_a_path_is_decoded_exactly_once(service: Service) -> None:
     assert stored.json()["path"] == "%2e%2e/a%20b"
 
 
-@pytest.mark.control("T1", "another's file is not reachable by its path")
 async def test_the_same_path_of_two_people_is_two_files(service: Service) -> None:
     owner = service.person()
     stranger = service.person(service.world.user(owner.who.organization_id))
@@ -234,7 +233,7 @@ async def test_the_same_path_of_two_people_is_two_files(service: Service) -> Non
     assert (await stranger.http.get(url("same"))).content == b"theirs"
 
 
-@pytest.mark.control("T2", "a user token counts only once, whole, fresh and for this audience")
+@pytest.mark.control("T2", "the service accepts exactly one value")
 async def test_a_token_that_is_not_ours_is_refused_and_the_right_one_is_not(service: Service) -> None:
     person = service.person()
     await put(person, "a", b"x")
@@ -272,7 +271,7 @@ async def test_a_request_id_is_kept_when_it_is_harmless(service: Service) -> Non
     assert (await person.http.get(url("x"), headers={"x-request-id": "a b"})).headers["x-request-id"] != "a b"
 
 
-@pytest.mark.control("F3", "an upload that breaks off leaves nothing")
+@pytest.mark.control("F3", "an upload that breaks off is never seen and leaves nothing")
 async def test_a_put_that_breaks_off_is_never_seen_and_its_row_and_bytes_go(files: Files) -> None:
     async with files.service(upload_expiry_seconds=0) as service:
         person = service.person()
