@@ -6,13 +6,12 @@ variety to have been drawn at random. Nothing in this module ever puts a value, 
 """
 
 import hmac
+import logging
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
-
-from libs.observability import log
 
 MAX_BYTES = 64 * 1024
 
@@ -199,10 +198,14 @@ class Watched(Generic[T]):
             self._value, self._seen = self._read()
         except SecretFault as fault:
             self._seen = seen
-            log.get(__name__).error("secret_kept", file=os.path.basename(self._path), fault=str(fault))
+            self._say(logging.ERROR, "secret_kept", fault=str(fault))
             return
         self.generation += 1
-        log.get(__name__).info("secret_reloaded", file=os.path.basename(self._path), generation=self.generation)
+        self._say(logging.INFO, "secret_reloaded", generation=self.generation)
+
+    def _say(self, level: int, event: str, **fields: object) -> None:
+        told = {"file": os.path.basename(self._path), **fields}
+        logging.getLogger(__name__).log(level, event, extra={"fields": told})
 
     def _read(self) -> tuple[T, _Stamp]:
         value, seen = _load(self._path, private=self._private)

@@ -1,6 +1,7 @@
 """One connection: bytes in, requests in order, answers out, and a deadline for each state it can be in."""
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -10,11 +11,11 @@ import httptools
 
 from libs.http1.message import Request, Response
 from libs.http1.stream import Stream, StreamClosed
-from libs.observability import log
 
 if TYPE_CHECKING:
     from libs.http1.server import Server
 
+_log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response | Stream]]
 
 
@@ -284,7 +285,7 @@ class Connection(asyncio.Protocol):
         except StreamClosed:
             pass
         except Exception as error:
-            log.get(__name__).error("stream_failed", path=request.path, exc_info=error)
+            _log.error("stream_failed", exc_info=error, extra={"fields": {"path": request.path}})
             # No final chunk: the reader must see a break, not an end.
             self.abort()
         finally:

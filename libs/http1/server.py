@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import logging
 import math
 import os
 import socket
@@ -13,8 +14,8 @@ from libs.config import address as parse_address
 from libs.http1.connection import Connection, Handler
 from libs.http1.message import Limits, Request, Response
 from libs.http1.stream import Stream
-from libs.observability import log
 
+_log = logging.getLogger(__name__)
 BACKLOG = 4096
 SOCKET_MODE = 0o600
 
@@ -127,7 +128,7 @@ class Server:
         try:
             stream.on_drain(stream)
         except Exception as error:
-            log.get(__name__).error("goodbye_failed", exc_info=error)
+            _log.error("goodbye_failed", exc_info=error)
             stream.close()
 
     def failed(self, request: Request, error: Exception) -> Response:
@@ -137,7 +138,8 @@ class Server:
                 return self._on_error(request, error)
             except Exception as second:
                 error = second
-        log.get(__name__).error("handler_failed", method=request.method, path=request.path, exc_info=error)
+        about = {"method": request.method, "path": request.path}
+        _log.error("handler_failed", exc_info=error, extra={"fields": about})
         return Response(500)
 
     @property

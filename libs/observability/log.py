@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line in production, readable lines in development, both redacted, on stderr.
 
 Every line carries time, level, service, logger, event and, inside a request, request_id and trace_id. The standard
-library's logging (what libraries use) goes through the same redaction. stdout is left to commands' answers.
+library's logging (what libraries use) goes through the same redaction, and `extra={"fields": {…}}` becomes fields: that
+is how the modules this one stands on log. stdout is left to commands' answers.
 """
 
 import logging
@@ -98,6 +99,7 @@ class _Foreign(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event: Event = {"_logger": record.name, "event": record.getMessage(), "exc_info": record.exc_info}
+        event.update(getattr(record, "fields", {}))
         level = record.levelname.lower()
         for processor in self._processors:
             event = processor(None, level, event)
