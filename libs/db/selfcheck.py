@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.db.grants import Grant, closed
+from libs.db.grants import Grant, closed, runtime_role
 from libs.db.scope import SCOPES, TENANT_COLUMNS, declared
 
 _ROLE = text(
@@ -69,7 +69,7 @@ _UNSAFE_ATTRIBUTES = {
 
 async def faults(connection: AsyncConnection, service: str) -> list[str]:
     """What is wrong with the login of *connection* as *service*'s runtime role, each with what to do; [] when safe."""
-    found = await _role_faults(connection)
+    found = await _role_faults(connection, service)
     for name in (await connection.execute(_OWNED)).scalars():
         found.append(f"The login owns {name}: give it to holdfast_owner (ALTER … OWNER TO holdfast_owner).")
     for privilege in (await connection.execute(_CREATE)).scalars():
@@ -88,9 +88,11 @@ async def faults(connection: AsyncConnection, service: str) -> list[str]:
     return found
 
 
-async def _role_faults(connection: AsyncConnection) -> list[str]:
+async def _role_faults(connection: AsyncConnection, service: str) -> list[str]:
     found = []
     for role in (await connection.execute(_ROLE)).mappings():
+        if role["rolname"] != runtime_role(service):
+            found.append(f"The login runs as {role['rolname']}: sign in as {runtime_role(service)}.")
         held = [word for column, word in _UNSAFE_ATTRIBUTES.items() if role[column]]
         if held:
             found.append(
