@@ -62,6 +62,25 @@ async def test_each_change_leaves_one_event_and_one_audit_row(service: Service) 
     assert service.audit(person.who) == ["file.created", "file.updated", "file.read", "file.deleted"]
 
 
+@pytest.mark.control("E3", "a stored file and its event are one transaction")
+async def test_a_file_whose_event_cannot_be_appended_is_not_stored(service: Service) -> None:
+    person = service.person()
+    await person.upload("before", b"1")
+    service.world.sql(
+        "CREATE FUNCTION events.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';"
+        "CREATE TRIGGER no BEFORE INSERT ON events.entries FOR EACH ROW EXECUTE FUNCTION events.no()"
+    )
+    try:
+        with refused(StatusCode.INTERNAL, "INTERNAL"):
+            await person.upload("during", b"2")
+    finally:
+        service.world.sql("DROP FUNCTION events.no() CASCADE")
+    await person.upload("after", b"3")
+    assert await listed(person) == ["after", "before"]
+    assert [data["path"] for _, data in service.events(person.who)] == ["before", "after"]
+    assert service.audit(person.who) == ["file.created", "file.created"]
+
+
 async def test_a_second_write_is_the_next_version_and_the_first_one_waits_for_removal(service: Service) -> None:
     person = service.person()
     first = await person.upload("a", b"one")
