@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 import stat
 from collections.abc import Awaitable
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.http1 import Request, Response, Server, Stream
+from libs.http1 import Limits, Request, Response, Server, Stream
 from libs.observability import context
-from tests.unit.peer import DEADLINE, Peer, ask, echo, farewell, get, peer, serving
+from tests.unit.peer import DEADLINE, Peer, ask, echo, farewell, get, peer, serving, until
 
 
 async def test_draining_finishes_what_runs_tells_streams_closes_the_idle_and_accepts_no_more() -> None:
@@ -118,3 +119,51 @@ async def test_ids_set_for_one_request_are_not_seen_by_the_next() -> None:
 
 def _turn() -> Awaitable[None]:
     return asyncio.sleep(0)
+
+
+PIECES = (
+    get("/"),
+    get("/stream"),
+    b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabcde",
+    b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\r\n",
+)
+
+
+async def noise(server: Server, seed: int) -> None:
+    """Send requests with some bytes changed, in pieces of any size, and leave in any manner."""
+    chosen = random.Random(seed)
+    data = bytearray(b"".join(chosen.choice(PIECES) for _ in range(chosen.randint(1, 10))))
+    for _ in range(chosen.choice((0, 0, 1, 3))):
+        data[chosen.randrange(len(data))] = chosen.randrange(256)
+    async with peer(server) as client:
+        while data and not client.writer.is_closing():
+            size = chosen.choice((1, 3, 17, 200, 5000))
+            client.writer.write(bytes(data[:size]))
+            del data[:size]
+            await asyncio.sleep(0)
+        if chosen.random() < 0.5:
+            await client.rest()
+
+
+async def test_noise_leaves_no_connection_behind_and_raises_nothing_in_the_loop() -> None:
+    async def handle(request: Request) -> Response | Stream:
+        if request.path == "/stream":
+            return Stream(run=lambda stream: stream.write(b"x" * 20_000))
+        return Response(200, body=request.body)
+
+    raised: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, told: raised.append(told))
+    try:
+        async with serving(handle, limits=Limits(read_seconds=0.2, idle_seconds=0.2, write_seconds=0.2)) as server:
+            for batch in range(4):
+                await asyncio.gather(*(noise(server, batch * 50 + number) for number in range(50)))
+            await until(lambda: server.connections == 0)
+            assert await ask(server) == 200
+    finally:
+        loop.set_exception_handler(None)
+    assert raised == []
