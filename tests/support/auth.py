@@ -20,11 +20,11 @@ import httpx
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
+import deploy.stack
 from holdfast.auth.v1 import auth_service_pb2 as pb
 from holdfast.usertoken import Key, Keys, mint_service_token
 from holdfast.usertoken.keys import write_keys
-
-import deploy.stack
 from libs import clock
 from libs.config import load
 from libs.process import App
@@ -121,9 +121,7 @@ class Replica:
     async def me(self, who: Person) -> pb.GetMeResponse:
         """GetMe as the edge would forward it."""
         allowed = await self.as_person(who)
-        answer, _ = await self.call(
-            "GetMe", pb.GetMeRequest(), pb.GetMeResponse, {"x-user-token": allowed.user_token}
-        )
+        answer, _ = await self.call("GetMe", pb.GetMeRequest(), pb.GetMeResponse, {"x-user-token": allowed.user_token})
         assert isinstance(answer, pb.GetMeResponse)
         return answer
 

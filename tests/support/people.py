@@ -12,6 +12,7 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 import grpc
+
 from holdfast.auth.v1 import auth_service_pb2 as pb
 from holdfast.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 

@@ -17,7 +17,7 @@ def accept(text: str) -> str:
     box.
     """
     try:
-        found = validate_email(text.strip(), check_deliverability=False, allow_display_name=False)
+        found = validate_email(text.strip(), check_deliverability=False, allow_display_name=False, strict=True)
     except EmailNotValidError:
         raise refused("is not an e-mail address") from None
     if len(found.normalized) > MAX_CHARS:

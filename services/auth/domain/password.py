@@ -58,7 +58,8 @@ def common(password: str) -> bool:
     bare = _EDGES.sub("", folded)
     if not bare:
         return len(password) < _ALL_DIGITS_CHARS
-    spellings = {bare, _EDGES.sub("", folded.translate(_LOOK_ALIKE)), folded.translate(_LOOK_ALIKE)}
+    plain = folded.translate(_LOOK_ALIKE)
+    spellings = {bare, bare.translate(_LOOK_ALIKE), plain, _EDGES.sub("", plain)}
     return any(_is_word(spelling) for spelling in spellings)
 
 
