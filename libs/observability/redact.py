@@ -7,6 +7,7 @@ since their texts quote rows, addresses and headers. Source: requirement A4.
 
 import enum
 import hashlib
+import math
 import re
 import traceback
 from collections.abc import Mapping
@@ -30,17 +31,18 @@ _CREDENTIAL = re.compile(
 _TOKEN = re.compile(r"(?:^|[_\-.])(?:tokens?|jwt|bearer)$", re.IGNORECASE)
 _SHOWABLE_TOKEN = 24  # of a shorter one, eight characters would be a good part
 
-_EMAIL = re.compile(r"([\w.%+\-]{1,3})[\w.%+\-]{0,64}@((?:[A-Za-z0-9\-]{1,63}\.)+[A-Za-z]{2,24})")
-_JWT = re.compile(r"eyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{2,}(?:\.[A-Za-z0-9_\-]*)?")
-_BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/=_\-.~]{6,}", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"\b([a-z][a-z0-9+.\-]{1,30}://)[^\s/@]{0,200}@", re.IGNORECASE)
+# Every repetition is possessive or bounded: a stranger may choose the text, and must not choose how long this takes.
+_EMAIL = re.compile(r"(?<![\w.%+\-])([\w.%+\-]{1,3}+)[\w.%+\-]*+@((?:[A-Za-z0-9\-]{1,63}+\.)+[A-Za-z]{2,24})")
+_JWT = re.compile(r"eyJ[A-Za-z0-9_\-]{5,}+\.[A-Za-z0-9_\-]{2,}+(?:\.[A-Za-z0-9_\-]*+)?")
+_BEARER = re.compile(r"\b(bearer|basic)\s{1,4}[A-Za-z0-9+/=_\-.~]{6,}+", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"\b([a-z][a-z0-9+.\-]{1,30}+://)[^\s\"']{0,300}@", re.IGNORECASE)
 _PAIR = re.compile(
-    r"([\w\-]*(?:password|passwd|pwd|token|csrf|cookie|secret|api[_\-]?key|access[_\-]?key|signature|credential|authorization)"
-    r"[\w\-]*[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"'\]})]+)",
+    r"((?:password|passwd|pwd|token|csrf|cookie|secret|api[_\-]?key|access[_\-]?key|signature|credential|authorization)"
+    r"[\w\-]{0,32}+[\"']?\s{0,4}+[=:]\s{0,4}+)(\"[^\"]*+\"|'[^']*+'|[^\s,;&\"'\]})]++)",
     re.IGNORECASE,
 )
-_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
-_COOKIE_LINE = re.compile(r"\b((?:set-)?cookie\s*:\s*)[^\r\n]+", re.IGNORECASE)
+_PEM = re.compile(r"-----BEGIN [A-Z ]{1,40}+-----.*?(?:-----END [A-Z ]{1,40}+-----|\Z)", re.DOTALL)
+_COOKIE_LINE = re.compile(r"\b((?:set-)?cookie\s{0,4}+:\s{0,4}+)[^\r\n]++", re.IGNORECASE)
 # Two looks decide whether any of these can match: ids, paths and codes pass the first, most sentences the next.
 _PUNCTUATED = re.compile(r"[@=:\s]|eyJ|-----")
 _SUSPECT = re.compile(
@@ -76,6 +78,8 @@ def _names_credential(name: str) -> bool:
 
 def field(name: str, value: object, depth: int = 0) -> Any:
     """*value* of the field *name* as plain JSON data that may be printed."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
     if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
         return value
     if _names_credential(name):

@@ -109,6 +109,9 @@ def test_a_field_named_as_a_credential_loses_its_value(lines: Lines, name: str) 
     [
         f"connecting to postgresql://holdfast:{CANARY}@db:5432/holdfast failed",
         f"redis://:{CANARY}@cache/0",
+        f"postgresql://u:p/{CANARY}@x@db/holdfast",
+        f"my_db_password_file_value={CANARY}",
+        f"password = {CANARY}",
         f"host=db user=x password={CANARY} dbname=y",
         f"password: '{CANARY}'",
         f'{{"password": "{CANARY}", "a": 1}}',
@@ -150,7 +153,10 @@ def test_a_token_shows_as_eight_characters_and_eight_digits_of_its_digest(lines:
         ("ab@example.co.kr", "ab***@example.co.kr"),
         ("김철수입니다@example.com", "김철수***@example.com"),
         ("a.b+tag@sub.example.com,x", "a.b***@sub.example.com,x"),
+        ("Write to one@example.com.", "Write to one***@example.com."),
         ("no address @ all, a@b", "no address @ all, a@b"),
+        ("<" + "x" * 100 + "@example.com>", "<xxx***@example.com>"),
+        ("mail=one@example.com;two@example.org", "mail=one***@example.com;two***@example.org"),
     ],
 )
 def test_an_email_address_is_masked(text: str, shown: str) -> None:
@@ -204,6 +210,13 @@ def test_objects_and_bytes_are_told_by_kind_and_size_only(lines: Lines) -> None:
 def test_a_huge_text_and_a_huge_list_are_cut(lines: Lines) -> None:
     log.get("room").info("event", note="x" * 100_000, many=list(range(10_000)))
     assert len(lines.text) < 5_000
+
+
+def test_numbers_that_json_cannot_say_are_said_as_text(lines: Lines) -> None:
+    log.get("room").info("event", ratio=float("nan"), most=float("inf"), fine=0.5)
+    (line,) = lines.read()
+    assert (line["ratio"], line["most"], line["fine"]) == ("nan", "inf", 0.5)
+    assert "NaN" not in lines.text
 
 
 def test_warnings_of_libraries_are_lines_too(lines: Lines) -> None:
