@@ -143,7 +143,7 @@ class Server:
         self.port = self._listen(server)
         await server.start()
         self._server = server
-        _log.info("serving", service=self._service, address=self._address, port=self.port)
+        _log.info("serving", address=self._address, port=self.port)
 
     def refuse(self) -> None:
         """Health says NOT_SERVING; calls are still answered."""
@@ -157,7 +157,7 @@ class Server:
         """
         self._flight.draining.set()
         if not await self._flight.idle(seconds):
-            _log.warning("calls cut off", service=self._service, calls=self._flight.count)
+            _log.warning("calls cut off", calls=self._flight.count)
 
     async def stop(self) -> None:
         """Stop listening and end whatever is left."""

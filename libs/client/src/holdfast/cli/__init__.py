@@ -3,8 +3,8 @@
 Data goes to stdout, messages to stderr. `--json` makes stdout one JSON value (one a line for streams). Colour only on
 a terminal and never with NO_COLOR. Exit codes are stable:
 
-0 done · 1 it ended badly · 2 wrong usage · 3 refused, the reason is printed · 4 cannot be reached, or too late: try
-again 5 not signed in · 6 a fault of the server (tell the request id) · 130 interrupted
+0 done · 1 it ended badly · 2 wrong usage · 3 refused, the reason is printed · 4 cannot be reached: try again
+5 not signed in · 6 a fault of the server (tell the request id) · 130 interrupted
 
 Further groups live in modules of this package named in `OPTIONAL`: a module with a click command of the same name is
 registered when it can be imported.
