@@ -164,24 +164,20 @@ def test_a_flipped_byte_in_the_repository_fails_the_drill(
 
 @pytest.mark.control("B3", "a damaged repository never ends in a good verdict")
 def test_a_missing_segment_fails_the_drill(operator: Operator, full: pb.Backup, archived: Archived) -> None:
-    status = operator.status(advance=True)
-    status = operator.status(advance=True)
-    found = list((archived.repository / "archive").rglob(f"{status.last_archived_wal}-*"))
-    assert len(found) == 1
-    aside = own(archived.state / "aside") / found[0].name
+    operator.status(advance=True)
+    newest = operator.status(advance=True).last_archived_wal
+    segments = sorted(path for path in (archived.repository / "archive").rglob("*-*") if len(path.name) > len(newest))
+    hole = segments[-2]
+    aside = own(archived.state / "aside") / hole.name
 
-    found[0].rename(aside)
-    # The archive's newest segment is the one before now, so the drill is told of it before it is taken away again.
-    good = operator.drill()
-    aside.rename(found[0])
-    before = sorted(found[0].parent.glob("*"))[-2]
-    before.rename(aside)
+    hole.rename(aside)
     failed = operator.drill()
-    aside.rename(before)
+    aside.rename(hole)
 
-    assert good.state == pb.STATE_SUCCEEDED
+    assert segments[-1].name.startswith(newest)
     assert failed.state == pb.STATE_FAILED
     assert not next(check for check in failed.checks if check.check == "heartbeats").ok
+    assert operator.drill().state == pb.STATE_SUCCEEDED
 
 
 @pytest.mark.control("B3", "status, backup list and drill work without the production database")

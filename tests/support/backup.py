@@ -297,10 +297,8 @@ class Operator:
 
     def drill(self, at: datetime | None = None, backup: str = "") -> pb.Drill:
         """A drill, followed to its end."""
-        made = self.begin_drill(at, backup)
-        for made in self.watch(made.name):  # noqa: B020 - each is the same drill, later
-            continue
-        return made
+        *_, ended = self.watch(self.begin_drill(at, backup).name)
+        return ended
 
     def get_drill(self, name: str) -> pb.Drill:
         """The drill as it is now."""

@@ -22,9 +22,8 @@ class Finished:
     err: str
 
     def last_words(self) -> str:
-        """The end of what it said, errors first, at most 600 characters on one line."""
-        text = " ".join(f"{self.err} {self.out}".split())
-        return text[-600:]
+        """The end of what it said on stderr, or else on stdout: at most 600 characters on one line."""
+        return " ".join((self.err.strip() or self.out).split())[-600:]
 
 
 async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] = PATH) -> Finished:

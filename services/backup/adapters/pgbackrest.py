@@ -82,6 +82,9 @@ class PgBackRest:
             "--target-timeline=latest",
             f"--tablespace-map-all={work_dir / 'tablespaces'}",
             "--no-delta",
+            # A file that is really damaged stays so: try again soon, and say it soon. The S3 layer has retries of its own.
+            "--job-retry=2",
+            "--job-retry-interval=2",
         ]
         done = await self._run("restore", self.restore_config, *options, *_places(data_dir, work_dir))
         _judge("restore", done)

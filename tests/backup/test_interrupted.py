@@ -1,0 +1,105 @@
+"""A service that dies, at any instruction, leaves nothing that its next start does not clean up."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from holdfast.backup.v1 import backup_service_pb2 as pb
+
+from tests.support.backup import Archived, Operator, Service, become, own, wait_until
+
+ATTEMPTS = 4
+
+
+@pytest.fixture(scope="module")
+def backed_up(service: Service) -> Service:
+    """The service with a backup and archived heartbeats."""
+    with Operator(service) as operator:
+        assert operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED
+        operator.status(advance=True)
+        operator.status(advance=True)
+    return service
+
+
+def killed_in(service: Service, phase: str) -> tuple[str, list[str]]:
+    """Begin a drill and kill the service when *phase* runs; the drill's name and what was left at that instruction."""
+    with Operator(service) as operator:
+        name = operator.begin_drill().name
+        for drill in operator.watch(name):
+            if any(one.phase == phase and one.state == pb.STATE_RUNNING for one in drill.phases):
+                break
+        service.kill()
+        left = service.leftovers
+    return name, left
+
+
+@pytest.mark.control("B3", "a drill killed in any phase leaves nothing behind")
+@pytest.mark.parametrize("phase", ["restore", "replay", "promote", "check", "teardown"])
+def test_a_drill_killed_in_a_phase_is_failed_and_cleaned_up_at_the_next_start(backed_up: Service, phase: str) -> None:
+    for _ in range(ATTEMPTS):
+        name, left = killed_in(backed_up, phase)
+        backed_up.start()
+        with Operator(backed_up) as operator:
+            found = operator.get_drill(name)
+        assert backed_up.leftovers == []
+        if f"in phase {phase}" in found.error.message:
+            break
+    else:
+        pytest.fail(f"the service was never killed in phase {phase}")
+
+    assert found.state == pb.STATE_FAILED
+    assert left or phase == "teardown"
+    assert found.phases[-1].state == pb.STATE_SUCCEEDED
+
+
+def test_a_drill_succeeds_after_all_those_kills(backed_up: Service) -> None:
+    with Operator(backed_up) as operator:
+        assert operator.drill().state == pb.STATE_SUCCEEDED
+
+
+def test_a_backup_killed_half_way_is_failed_and_the_next_one_succeeds(backed_up: Service) -> None:
+    with Operator(backed_up) as operator:
+        asked = pb.CreateBackupRequest(backup=pb.Backup(type=pb.BACKUP_TYPE_FULL))
+        name = operator.backups.CreateBackup(asked, timeout=60).backup.name
+        backed_up.kill()
+    backed_up.start()
+    with Operator(backed_up) as operator:
+        failed = operator.backups.GetBackup(pb.GetBackupRequest(name=name), timeout=60).backup
+        assert failed.state == pb.STATE_FAILED
+        assert "ended while the backup was running" in failed.error.message
+        wait_until(lambda: operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED, "the next backup")
+
+
+STUBBORN = "import signal\nfor n in (2, 3, 15): signal.signal(n, signal.SIG_IGN)\nprint('ready', flush=True)\nsignal.pause()"
+
+
+@pytest.fixture
+def orphan(archived: Archived) -> Iterator[tuple[Service, Path, "subprocess.Popen[bytes]"]]:
+    """A service, not started, with the leftovers of a drill: a directory, and a process that only SIGKILL ends."""
+    service = Service(archived, "orphan")
+    work = own(own(service.state / "copies") / "01leftover")
+    own(work / "data")
+    argv = [*become(), sys.executable, "-c", STUBBORN, str(work / "data")]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    yield service, work, process
+    process.stdout.close()
+    process.kill()
+    process.wait()
+
+
+def test_an_orphaned_server_of_a_forgotten_drill_is_ended_and_its_directory_removed(
+    orphan: tuple[Service, Path, "subprocess.Popen[bytes]"],
+) -> None:
+    service, work, process = orphan
+    assert len(service.leftovers) == 2
+
+    service.start()
+
+    assert process.wait(30) == -9
+    assert not work.exists()
+    assert service.leftovers == []
+    assert service.stop() == 0
