@@ -122,8 +122,8 @@ async def test_an_unknown_address_and_a_wrong_password_are_answered_alike(auth: 
     ada = await auth.join()
     told = []
     for email in (ada.email, people.somebody().email, "not even an address"):
+        request = pb.SignInRequest(email=email, password="not the password")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            request = pb.SignInRequest(email=email, password="not the password")
             await AuthServiceStub(auth.one.channel).SignIn(request)
         told.append((caught.value.code(), caught.value.details()))
     assert len(set(told)) == 1
@@ -235,6 +235,7 @@ async def test_a_browser_refreshes_by_cookie_and_forgets_at_sign_out(auth: World
     assert sum("Max-Age=0" in value for key, value in metadata if key == "set-cookie") == 2
 
 
+@pytest.mark.control("I2", "a password is hashed again at sign-in when the parameters have changed")
 async def test_old_parameters_are_hashed_again_at_sign_in(auth: World) -> None:
     ada = await auth.join()
     async with auth.replica(argon2_time_cost=3) as stronger:

@@ -61,7 +61,7 @@ async def test_a_disabled_or_unknown_user_is_refused(auth: World) -> None:
             await exchange(auth, "files", who, "events")
 
 
-@pytest.mark.control("T1", "system work carries a service token of the same make")
+@pytest.mark.control("T1", "a service token is believed by auth alone, and only its maker's name")
 async def test_only_a_genuine_service_token_is_believed(auth: World) -> None:
     ada = await auth.join()
     request = pb.ExchangeTokenRequest(user=ada.name, audience="events")
@@ -86,7 +86,7 @@ async def test_only_a_genuine_service_token_is_believed(auth: World) -> None:
     await exchange(auth, "files", ada, "events")
 
 
-@pytest.mark.control("T1", "a forged, expired or foreign user token is refused")
+@pytest.mark.control("T1", "a forged, expired or foreign user token is refused on every shape")
 @pytest.mark.parametrize("method", ["GetMe", "SignOut"])
 async def test_auth_itself_believes_only_its_own_audience(auth: World, method: str) -> None:
     ada = await auth.join()

@@ -4,8 +4,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from libs import ids
 from libs.db import Database
 from libs.principal import Account, Organization, Principal, System, User
+from services.auth.store import feed
 from tests.support.postgres import TestDatabase
 
 OAK, BIRCH = ("oak", "oaku1", "acc1"), ("birch", "birchu1", "acc2")
@@ -37,7 +39,8 @@ def rows(database: TestDatabase) -> TestDatabase:
 
 def add_user(connection: "psycopg.Connection[tuple[object, ...]]", organization: str, user: str, account: str) -> None:
     connection.execute(
-        "INSERT INTO auth.users (organization_id, id, account_id, role, display_name) VALUES (%s, %s, %s, 'MEMBER', 'x')",
+        "INSERT INTO auth.users (organization_id, id, account_id, role, display_name)"
+        " VALUES (%s, %s, %s, 'MEMBER', 'x')",
         [organization, user, account],
     )
 
@@ -49,7 +52,7 @@ async def seen(db: Database, who: Principal) -> dict[str, list[str]]:
         }
 
 
-@pytest.mark.control("T4", "auth's rows are seen by their own organization and user only")
+@pytest.mark.control("T4", "no row of a tenant is seen by another tenant or the system")
 async def test_each_principal_sees_its_own_rows(rows: TestDatabase) -> None:
     db = rows.connect("auth")
     assert await seen(db, User("oak", "oaku1")) == dict(zip(TABLES, (["oak"], ["oaku1"], ["oaks"]), strict=True))
@@ -62,7 +65,7 @@ async def test_each_principal_sees_its_own_rows(rows: TestDatabase) -> None:
     assert await seen(db, System("auth")) == dict(zip(TABLES, ([], [], []), strict=True))
 
 
-@pytest.mark.control("T4", "a session of one organization cannot point at a user of another")
+@pytest.mark.control("T4", "a cross-tenant reference cannot be stored")
 async def test_a_session_cannot_point_at_another_organizations_user(rows: TestDatabase) -> None:
     with rows.admin() as connection, pytest.raises(psycopg.errors.ForeignKeyViolation):
         connection.execute("UPDATE auth.sessions SET user_id = 'birchu1' WHERE id = 'oaks'")
@@ -131,8 +134,6 @@ async def test_the_login_passes_the_self_check(rows: TestDatabase) -> None:
 
 
 async def test_ids_made_in_sql_sort_with_those_made_in_python(rows: TestDatabase) -> None:
-    from libs import ids
-
     with rows.admin() as connection:
         before = ids.new_id()[:9]
         found = connection.execute("SELECT auth.new_id()").fetchone()
@@ -143,8 +144,6 @@ async def test_ids_made_in_sql_sort_with_those_made_in_python(rows: TestDatabase
 
 
 async def test_the_feed_misses_nothing_that_commits_late(rows: TestDatabase) -> None:
-    from services.auth.store import feed
-
     db = rows.connect("auth")
     async with rows.session() as late, rows.session() as early:
         await late.execute("BEGIN")

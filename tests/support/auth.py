@@ -1,4 +1,4 @@
-"""A running auth service on a real database, with a real mail catcher, and a front that stands where the edge stands."""
+"""A running auth service on a real database, with a real mail catcher, and questions asked as the edge asks them."""
 
 import asyncio
 import base64
@@ -134,7 +134,8 @@ class Replica:
         """RefreshSession with the token in the body."""
         request = pb.RefreshSessionRequest(refresh_token=token)
         answer, _ = await self.call("RefreshSession", request, pb.RefreshSessionResponse)
-        return answer.session  # type: ignore[no-any-return]  # `call` answers whatever kind was asked
+        assert isinstance(answer, pb.RefreshSessionResponse)
+        return answer.session
 
     async def as_service(self, name: str, method: str, request: Message, kind: type[Message]) -> Any:
         """A TokenService call with the service's own token."""
@@ -145,7 +146,7 @@ class Replica:
     async def close(self) -> None:
         """Stop it."""
         await self.web.aclose()
-        await self.channel.close()
+        await self.channel.close(None)
         await self.app.shutdown(notice=False)
 
 
@@ -170,7 +171,7 @@ class World:
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Look at, or arrange, rows as a superuser."""
         with self.database.admin() as connection:
-            done = connection.execute(statement, values)  # type: ignore[arg-type]  # a test's own text
+            done = connection.execute(statement, values)
             return done.fetchall() if done.description else []
 
     async def join(self, who: str = "ada") -> Person:
@@ -235,8 +236,8 @@ async def until_fresh(replica: Replica) -> None:
     """Wait until the replica knows what has ended."""
     feed = part(replica.app, "EpochFeed")
     async with asyncio.timeout(_SECONDS):
-        while feed.age_seconds() > _SECONDS:
-            await asyncio.sleep(0.01)
+        if feed.age_seconds() > _SECONDS:
+            await feed.polled()
 
 
 async def next_poll(replica: Replica) -> None:
@@ -254,10 +255,9 @@ def part(app: App, name: str) -> Any:
 
 def reason(error: grpc.aio.AioRpcError) -> str:
     """The ErrorInfo's reason of a refused call."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            return reason_of(value if isinstance(value, bytes) else value.encode())
-    return ""
+    trailers: Any = error.trailing_metadata() or ()
+    found = dict(trailers).get("grpc-status-details-bin", b"")
+    return reason_of(found) if found else ""
 
 
 def reason_of(details: bytes) -> str:
