@@ -23,7 +23,7 @@ METHODS = all_methods()
 
 
 async def browser(auth: World, who: Person) -> str:
-    """Sign the person in by cookies; the Cookie header a browser would send, with the CSRF token noted on the person."""
+    """Sign the person in by cookies; the Cookie header of a browser, with the CSRF token noted on the person."""
     request = pb.SignInRequest(email=who.email, password=who.password, delivery=pb.DELIVERY_COOKIES)
     answer, metadata = await auth.one.call("SignIn", request, pb.SignInResponse)
     people.note(who, answer.session)
