@@ -23,7 +23,7 @@ from pathlib import Path
 
 from google.api import http_pb2
 from google.protobuf import descriptor_pb2
-from grpc_tools import protoc  # type: ignore[import-untyped]
+from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -79,8 +79,9 @@ def without_rules(image: descriptor_pb2.FileDescriptorSet) -> descriptor_pb2.Fil
         if RULES in copy.dependency:
             copy.dependency.remove(RULES)
         for message in all_messages(copy.message_type):
-            for options in [message, *message.field, *message.oneof_decl]:
-                strip_rules(options)
+            strip_rules(message)
+            for element in (*message.field, *message.oneof_decl):
+                strip_rules(element)
     return bare
 
 
