@@ -80,8 +80,10 @@ def without_rules(image: descriptor_pb2.FileDescriptorSet) -> descriptor_pb2.Fil
             copy.dependency.remove(RULES)
         for message in all_messages(copy.message_type):
             strip_rules(message)
-            for element in (*message.field, *message.oneof_decl):
-                strip_rules(element)
+            for field in message.field:
+                strip_rules(field)
+            for oneof in message.oneof_decl:
+                strip_rules(oneof)
     return bare
 
 
