@@ -30,11 +30,14 @@ class Listener:
     carry on alone.
     """
 
-    def __init__(self, database: Database, channels: Sequence[str], heard: Heard) -> None:
+    def __init__(
+        self, database: Database, channels: Sequence[str], heard: Heard, *, probe_seconds: float = _PROBE_SECONDS
+    ) -> None:
         self.working = False
         self._settings = database.settings()
         self._channels = tuple(channels)
         self._heard = heard
+        self._probe_seconds = probe_seconds
         self._probe = f"holdfast_probe_{os.urandom(8).hex()}"
         self._task: asyncio.Task[None] | None = None
 
@@ -55,23 +58,7 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
         self.working = False
 
-    async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(**self._settings, autocommit=True) as connection:
-                    failures = 0
-                    await self._listen(connection)
-                wait = _DEAF_SECONDS
-            except (psycopg.Error, OSError) as error:
-                _log.info("not listening", error=type(error).__name__)
-                failures += 1
-                wait = min(_LONGEST_WAIT, 0.1 * 2**failures)
-            finally:
-                self.working = False
-            await asyncio.sleep(random.uniform(wait / 2, wait))
-
-    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Listen until the connection breaks; returns only when the probe shows that nothing can be heard here."""
         for channel in (self._probe, *self._channels):
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
@@ -89,10 +76,26 @@ class Listener:
                     self._heard(notice.channel, notice.payload)
             await connection.execute("SELECT 1")
 
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(**self._settings, autocommit=True) as connection:
+                    failures = 0
+                    await self.listen(connection)
+                wait = _DEAF_SECONDS
+            except (psycopg.Error, OSError) as error:
+                _log.info("not listening", error=type(error).__name__)
+                failures += 1
+                wait = min(_LONGEST_WAIT, 0.1 * 2**failures)
+            finally:
+                self.working = False
+            await asyncio.sleep(random.uniform(wait / 2, wait))
+
     async def _hears_itself(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         await connection.execute("SELECT pg_notify(%s, '')", [self._probe])
         early: list[psycopg.Notify] = []
-        async for notice in connection.notifies(timeout=_PROBE_SECONDS):
+        async for notice in connection.notifies(timeout=self._probe_seconds):
             if notice.channel == self._probe:
                 for found in early:
                     self._heard(found.channel, found.payload)

@@ -179,7 +179,6 @@ async def test_the_time_is_the_transactions_or_the_injected_one(files: Database,
     await held.stop()
 
 
-@pytest.mark.control("O7", "a database that comes back is used again without a restart")
 async def test_connections_that_were_cut_are_replaced_without_anybody_noticing(
     files: Database, database: TestDatabase
 ) -> None:
