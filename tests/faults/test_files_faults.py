@@ -1,4 +1,4 @@
-"""The files service is killed, stopped and left without its object store; nothing acknowledged is lost, nothing is stuck."""
+"""The files service killed, stopped and left without its object store: nothing acknowledged is lost or stuck."""
 
 import asyncio
 import hashlib

@@ -11,7 +11,7 @@ from grpc import StatusCode
 from holdfast.files.v1 import file_service_pb2 as pb
 from libs.ids import new_id
 from libs.principal import User
-from tests.support.files import KOREAN, MIB, Files, Person, Service, header, refused, until, uploading
+from tests.support.files import KOREAN, MIB, SECONDS, Files, Person, Service, header, refused, until, uploading
 
 
 @pytest.mark.control("F1", "names of any language")
@@ -144,7 +144,7 @@ async def test_a_file_over_the_limit_is_refused_before_a_byte_of_it_is_sent(file
             yield pb.UploadFileRequest(data=b"x")
 
         with refused(StatusCode.OUT_OF_RANGE, "FILE_TOO_LARGE"):
-            await person.stub.UploadFile(messages())
+            await person.stub.UploadFile(messages(), timeout=SECONDS)
         asked.set()
         assert service.versions(person.who) == []
         assert (await person.upload("fits", bytes(1000))).size_bytes == 1000
