@@ -243,17 +243,3 @@ async def test_old_parameters_are_hashed_again_at_sign_in(auth: World) -> None:
     (stored,) = auth.sql("SELECT password_hash FROM auth.accounts WHERE email = %s", ada.email)[0]
     assert stored.startswith("$argon2id$v=19$m=19456,t=3,p=1$")
     await people.sign_in(auth.one.channel, ada)
-
-
-@pytest.mark.control("I2", "passwords are hashed by argon2id in a bounded pool")
-async def test_a_flood_of_passwords_is_refused_instead_of_queued(auth: World) -> None:
-    ada = await auth.join()
-    async with auth.replica(hash_workers=1, hash_queue=1, argon2_time_cost=20) as small:
-        request = pb.SignInRequest(email=ada.email, password="not the password")
-        stub = AuthServiceStub(small.channel)
-        answers = await asyncio.gather(*(stub.SignIn(request) for _ in range(6)), return_exceptions=True)
-        codes = [answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
-    assert UNAUTHENTICATED in codes
-    (stored,) = auth.sql("SELECT password_hash FROM auth.accounts WHERE email = %s", ada.email)[0]
-    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")

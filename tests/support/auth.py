@@ -205,8 +205,8 @@ class World:
         finally:
             await made.close()
 
-    async def start(self, **changed: object) -> Replica:
-        """A replica whose feed has been read once."""
+    async def start(self, *, fresh: bool = True, **changed: object) -> Replica:
+        """A replica; with *fresh*, one whose feed has been read once."""
         config = load(Config, self.settings(**changed))
         app = build(config, now=self.clock)
         await app.start()
@@ -214,7 +214,8 @@ class World:
             transport=httpx.AsyncHTTPTransport(uds=config.http_address.removeprefix("unix:")), timeout=_SECONDS
         )
         replica = Replica(app, config, grpc.aio.insecure_channel(config.grpc_address), web)
-        await until_fresh(replica)
+        if fresh:
+            await until_fresh(replica)
         return replica
 
 

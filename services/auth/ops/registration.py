@@ -73,7 +73,8 @@ class Registration:
         token = secrets.token_urlsafe(32)
         async with self._begin(AUTH) as tx:
             link = await links.lock(tx, link_id)
-            account = await people.account(tx, link.account_id) if link else None
+            # Locked, so that many mails of one account are counted one after the other.
+            account = await people.lock(tx, link.account_id) if link else None
             if link is None or account is None or link.used_at is not None or account.email_verified_at is not None:
                 return
             if await links.mailed(tx, account.id, _VERIFY, timedelta(days=1)) >= MAX_MAILS_A_DAY:
