@@ -82,7 +82,7 @@ class Worker:
         self._heart = self._new_heart(asyncio.get_running_loop())
         self._heart.start()
         await self._listener.start()
-        loops = (self._claiming(), self._reaping(), self._settler.run())
+        loops = (self._claiming(), self._promoting(), self._reaping(), self._settler.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def refuse(self) -> None:
@@ -141,8 +141,6 @@ class Worker:
         if slots <= 0 or self._heart is None or not self._heart.alive:
             return 0
         found = await self._claimer.claim(slots)
-        if not found and await self._claimer.promote():
-            found = await self._claimer.claim(slots)
         for job in found:
             self._begin(job)
         return len(found)
@@ -171,6 +169,16 @@ class Worker:
             run = self._runs.get(job)
             if run is not None and run.lease.lease == lease:
                 run.lose()
+
+    async def _promoting(self) -> None:
+        # Apart from claiming: a queue that is never empty must not keep due jobs waiting.
+        while not self._refusing:
+            try:
+                if await self._claimer.promote():
+                    self._stir.set()
+            except Unavailable as error:
+                _log.warning("cannot look for due jobs", error=error.message)
+            await asyncio.sleep(_drawn(self._timing.poll_seconds))
 
     async def _reaping(self) -> None:
         rounds = 0

@@ -160,6 +160,23 @@ def _history(database: TestDatabase, jobs: dict[str, str]) -> list[tuple[str, st
     ]
 
 
+async def test_a_job_that_is_due_does_not_wait_for_the_queue_to_empty(files: Database, database: TestDatabase) -> None:
+    ran = asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        if job.text == "due":
+            ran.set()
+        elif not ran.is_set():
+            async with files.begin(lease.principal) as tx:
+                await put(tx, SendNote("endless"))
+
+    await given(files, SendNote("due"), run_at=datetime.now(UTC) + timedelta(seconds=0.3))
+    for _ in range(4):
+        await given(files, SendNote("endless"))
+    async with working(files, {SendNote: handle}, concurrency=2):
+        await asyncio.wait_for(ran.wait(), 20)
+
+
 @pytest.mark.control("J1", "what no handler can read goes to the dead letters")
 async def test_unknown_types_and_unreadable_payloads_become_dead_letters_and_others_go_on(
     files: Database, database: TestDatabase

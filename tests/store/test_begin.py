@@ -138,6 +138,27 @@ async def test_nothing_leaks_to_the_next_tenant_on_the_only_connection(
     assert await seen(files, OAK) == ["kept"]
 
 
+@pytest.mark.control("T4", "nothing of a tenant stays on a pooled connection")
+async def test_a_cancellation_at_any_moment_leaves_nothing_on_the_connection(files: Database) -> None:
+    async with files.begin(OAK) as tx:
+        await write(tx, "kept")
+    armed = text(
+        "SELECT current_setting('holdfast.organization_id', true) || current_setting('holdfast.user_id', true)"
+    )
+    interrupted = 0
+    for moment in range(60):
+        try:
+            async with asyncio.timeout(moment / 10_000):
+                await seen(files, OAK)
+        except TimeoutError:
+            interrupted += 1
+        async with files.begin(System("files")) as tx:
+            assert (await tx.execute(armed)).scalar() == ""
+            assert (await tx.execute(text("SELECT count(*) FROM files.notes"))).scalar() == 0
+    assert interrupted > 0
+    assert await seen(files, OAK) == ["kept"]
+
+
 async def test_an_error_undoes_everything_and_calls_nobody(files: Database) -> None:
     called: list[str] = []
 
