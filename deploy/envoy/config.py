@@ -69,6 +69,7 @@ def render(edge: Edge) -> str:
         "access_log": access_log(),
         "anonymous_per_minute": edge.anonymous_per_minute,
         "address_per_minute": edge.address_per_minute,
+        "told_content_type": told_content_type(),
         "check_headers": [{"exact": name} for name in routes.CHECK_HEADERS],
         "check_nowhere": routes.check("/nowhere"),
         "max_message_bytes": MAX_MESSAGE_BYTES,
@@ -92,6 +93,19 @@ def bounded_request_id() -> Json:
     """Cuts a client's x-request-id to 64 characters."""
     header = {"key": "x-request-id", "value": "%REQ(x-request-id):64%"}
     return {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS"}}
+
+
+def told_content_type() -> list[Json]:
+    """Tells the check the content type by another name.
+
+    With content-type: application/grpc the request to the check would itself count as a gRPC call, and Envoy's own
+    answer for a check that is away would be HTTP 200 with a grpc-status: an approval (tried).
+    """
+    header = {"key": routes.TOLD_CONTENT_TYPE, "value": "%REQ(content-type)%"}
+    return [
+        {"remove": routes.TOLD_CONTENT_TYPE},
+        {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+    ]
 
 
 def response_mutations() -> list[Json]:

@@ -14,11 +14,13 @@ from libs.rpc.policy import Access
 
 Json = dict[str, Any]
 TYPE = "type.googleapis.com/envoy.extensions.filters.http."
+NOT_BUFFERED = {"@type": f"{TYPE}buffer.v3.BufferPerRoute", "disabled": True}
 UNARY_SECONDS = 15
 STREAM_IDLE_SECONDS = 60
 SSE_IDLE_SECONDS = 45  # three heartbeats of 15 s
+TOLD_CONTENT_TYPE = "x-original-content-type"
 CHECK_HEADERS = (
-    "cookie", "authorization", "origin", "content-type", "x-csrf-token", "x-request-id", "referer", "sec-fetch-site",
+    "cookie", "authorization", "origin", TOLD_CONTENT_TYPE, "x-csrf-token", "x-request-id", "referer", "sec-fetch-site",
 )  # fmt: skip
 DENIAL_HEADERS = (
     "content-type", "www-authenticate", "grpc-status", "grpc-message", "grpc-status-details-bin", "set-cookie",
@@ -80,12 +82,17 @@ def route(name: str, match: Json, cluster: str, owner: str, timing: Json, *, who
         }
     }
     if not whole_body:
-        filters["envoy.filters.http.buffer"] = {"@type": f"{TYPE}buffer.v3.BufferPerRoute", "disabled": True}
+        filters["envoy.filters.http.buffer"] = NOT_BUFFERED
     action: Json = {"cluster": cluster, **timing}
-    made: Json = {"name": name, "match": match, "route": action, "typed_per_filter_config": filters}
-    if owner != "auth":  # the refresh cookie is auth's own business; the others live by the user token
-        made["request_headers_to_remove"] = list(CREDENTIALS)
-    return made
+    # The refresh cookie is auth's own business; the others live by the user token.
+    removed = [TOLD_CONTENT_TYPE, *(() if owner == "auth" else CREDENTIALS)]
+    return {
+        "name": name,
+        "match": match,
+        "route": action,
+        "typed_per_filter_config": filters,
+        "request_headers_to_remove": removed,
+    }
 
 
 def method_routes(methods: Mapping[str, policy.MethodPolicy]) -> list[Json]:
@@ -123,9 +130,12 @@ def http_routes(declared: Sequence[policy.RoutePolicy], max_upload_bytes: int) -
 def too_large(match: Json, limit: int) -> Json:
     """A route ahead of the real one that refuses a declared length above *limit* before any of it is read."""
     length = {"name": "content-length", "range_match": {"start": limit + 1, "end": (1 << 63) - 1}}
-    body = {"inline_string": "The body is larger than this edge lets pass.\n"}
     return {
         "name": "too_large",
         "match": {**match, "headers": [length]},
-        "direct_response": {"status": 413, "body": body},
+        "direct_response": {"status": 413, "body": {"inline_string": "The body is larger than this edge lets pass.\n"}},
+        "typed_per_filter_config": {
+            "envoy.filters.http.ext_authz": {"@type": f"{TYPE}ext_authz.v3.ExtAuthzPerRoute", "disabled": True},
+            "envoy.filters.http.buffer": NOT_BUFFERED,  # else the answer waits for the body (tried)
+        },
     }

@@ -210,7 +210,6 @@ def show(where: Layout, report: Report) -> bool:
     record = keep(where, findings) if os.access(where.state, os.W_OK) else None
     report.facts |= {"findings": [asdict(one) for one in findings], "record": str(record)}
     faults = sum(one.verdict == "fault" for one in findings)
-    report.say(
-        f"{len(findings)} checks, {faults} faults, {sum(one.verdict == 'warning' for one in findings)} warnings; kept in {record}"
-    )
+    warned = sum(one.verdict == "warning" for one in findings)
+    report.say(f"{len(findings)} checks, {faults} faults, {warned} warnings; kept in {record}")
     return faults == 0

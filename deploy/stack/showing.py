@@ -16,10 +16,10 @@ def addresses(parts: Parts, report: Report) -> None:
     """The table of addresses, the operator's command, the newcomer's next step."""
     rows = [(part.name, address(parts, part.name)) for part in parts.all()]
     report.table("\nHoldfast is up", ("part", "address"), rows)
-    cli = Path(".holdfast/venv/bin/holdfast")
+    cli = Path(".holdfast/venv/bin/holdfast")  # it finds .holdfast/stack.json by itself
     report.say(f"\noperator:  {cli} backup list · {cli} drill run   (socket {parts.where.operator_socket})")
-    report.say(f"sign in:   {cli} login --edge {parts.edge_url} --ca {parts.where.ca_file}")
-    report.say(f"mail:      {cli} mail     certificate authority: {parts.where.ca_file}")
+    report.say(f"sign in:   {cli} login    mail: {cli} mail")
+    report.say(f"trust:     {parts.where.ca_file}")
 
 
 def take_tour(parts: Parts, report: Report) -> bool:

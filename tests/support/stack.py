@@ -1,6 +1,7 @@
 """A whole stack for tests: its own directories, sockets and ports, beside whatever else runs on the machine.
 
-It runs what is installed, so the checkout is installed first (a moment when nothing changed). One stack serves the session.
+It runs what is installed, so the checkout is installed first (a moment when nothing changed). One stack serves the
+session.
 """
 
 import json
@@ -8,10 +9,10 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -53,7 +54,12 @@ class Stack:
         wanted = {"anonymous_per_minute": 1_000_000, "address_per_minute": 1_000_000, "prometheus": False} | settings
         chosen = asdict(Settings(**wanted))
         (home / "settings.json").write_text(json.dumps(chosen), encoding="utf-8")
-        self.environment = {**os.environ, "HOLDFAST_HOME": str(home), "HOLDFAST_PROGRAMS": str(programs), "NAME": self.name}
+        self.environment = {
+            **os.environ,
+            "HOLDFAST_HOME": str(home),
+            "HOLDFAST_PROGRAMS": str(programs),
+            "NAME": self.name,
+        }
         self.environment.pop("PYTHONPATH", None)
 
     @property
@@ -65,8 +71,13 @@ class Stack:
         """Run `python -m deploy.stack …` to its end, as the Makefile would."""
         return subprocess.run(
             [str(self.layout.python), "-m", "deploy.stack", *arguments],
-            cwd=ROOT, env={**self.environment, **environment}, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS,
-        )  # fmt: skip
+            cwd=ROOT,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
 
     def up(self) -> None:
         """Bring it up, or fail with what it said."""
@@ -131,7 +142,10 @@ class Stack:
         return Person(email, password, answer.user.name, edge.token, edge)
 
     def refusal_reason(self, edge: Edge, path: str, request: Message) -> str:
-        """The ErrorInfo reason that a unary method answers *request* with; "" when it serves it, the code's name without one."""
+        """The ErrorInfo reason that a unary method answers *request* with; "" when it serves it, the code's name
+        without
+        one.
+        """
         assert not policy.all_methods()[path].client_streaming
         trust = grpc.ssl_channel_credentials(self.ca_file.read_bytes())
         metadata = (("authorization", f"Bearer {edge.token}"),) if edge.token else ()
@@ -150,12 +164,13 @@ class Stack:
 
 def reason_of(error: grpc.RpcError) -> str:
     """The reason inside the status details of a refusal; the code's name when there are none."""
-    for key, value in error.trailing_metadata() or ():
+    trailers: Iterable[tuple[str, bytes]] = cast(Any, error).trailing_metadata() or ()
+    for key, value in trailers:
         if key == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info):
-                    return info.reason
+                    return str(info.reason)
     return str(error.code().name)
 
 
@@ -163,7 +178,12 @@ def install() -> None:
     """Install the checkout into its environments, as `make setup` does; quick when nothing changed."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        ["/usr/bin/python3", "-m", "deploy.stack.install"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        ["/usr/bin/python3", "-m", "deploy.stack.install"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -46,7 +46,7 @@ class SessionWatch:
         """Stop asking."""
         await process.cancel(self._task)
 
-    async def check(self) -> None:
+    async def ask(self) -> None:
         """Ask once about every open stream, and end those whose session has ended."""
         asked = list(self._streams)
         if not asked:
@@ -73,7 +73,7 @@ class SessionWatch:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._limits.session_check)
-            await self.check()
+            await self.ask()
 
 
 def _ref(stream: Stream) -> SessionRef:
