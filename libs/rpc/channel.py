@@ -91,7 +91,8 @@ class _Forward:
         left = deadline.get() - asyncio.get_running_loop().time()
         default = self._timeout_seconds if unary and asked is None else math.inf
         soonest = min(math.inf if asked is None else asked, left, default)
-        return None if soonest == math.inf else max(soonest, 0.0)
+        # grpc.aio takes 0 for "no deadline at all"; time that is up must stay up.
+        return None if soonest == math.inf else max(soonest, 1e-6)
 
 
 class _Unary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

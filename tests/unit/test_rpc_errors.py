@@ -31,7 +31,7 @@ def test_every_kind_has_its_row() -> None:
 
 
 def test_every_refusal_has_a_reason_of_the_contract() -> None:
-    contract = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+    contract = {name.removeprefix("ERROR_REASON_") for name in list(error_reason_pb2.ErrorReason.keys())}
     strangers = {
         f"{each.__module__}.{each.__name__}: {each.reason}" for each in _everything() if each.reason not in contract
     }

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 import pytest
@@ -106,7 +107,7 @@ def test_a_full_cache_forgets_and_still_verifies() -> None:
     "bent",
     [{"iat": "1"}, {"exp": 1.5}, {"iat": True}, {"act": "files"}, {"scope": ["a"]}, {"epoch": "0"}, {"role": None}],
 )
-def test_a_claim_of_another_shape_is_refused(bent: dict[str, object]) -> None:
+def test_a_claim_of_another_shape_is_refused(bent: dict[str, Any]) -> None:
     with pytest.raises(TokenError):
         _verifier().verify(tokens.user_token("files", now=NOW, **bent), NOW)
 
@@ -130,7 +131,8 @@ GOOD = {"kid": "k1", "key": encode(b"1" * 32)}
     ("text", "why"),
     [
         (b"{", "not JSON"), (b"[]", "not a JSON object"), (_file(), "no current"), (_file(current="x"), "object"),
-        (_file(current={"kid": "k1", "key": "!!"}), "base64url"), (_file(current={"kid": "k1", "key": "AAAA"}), "at least"),
+        (_file(current={"kid": "k1", "key": "!!"}), "base64url"),
+        (_file(current={"kid": "k1", "key": "AAAA"}), "at least"),
         (_file(current=GOOD, previous=GOOD), "share"),
     ],
 )  # fmt: skip

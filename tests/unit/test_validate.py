@@ -59,7 +59,7 @@ def test_rules_that_are_absent_stop_the_start(rules: Rules, tmp_path: Path) -> N
             path.write_bytes(content)
         with pytest.raises(RulesMissing, match="make protos"):
             Rules(path)
-    with pytest.raises(RulesMissing, match="no message holdfast.x.v1.Unknown"):
+    with pytest.raises(RulesMissing, match=r"no message holdfast\.x\.v1\.Unknown"):
         rules.compiled("holdfast.x.v1.Unknown")
 
 

@@ -1,6 +1,7 @@
 """The one error a caller of Holdfast meets, with everything the server told about it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -44,10 +45,9 @@ class HoldfastError(Exception):
 
 def from_rpc(error: grpc.aio.AioRpcError) -> HoldfastError:
     """What *error* says, its details read; an answer without details keeps code and text."""
-    trailers: dict[str, str | bytes] = {}
-    for sent in (error.initial_metadata(), error.trailing_metadata()):
-        for key, value in sent or ():
-            trailers[key] = value
+    first: Any = error.initial_metadata() or ()
+    last: Any = error.trailing_metadata() or ()
+    trailers: dict[str, str | bytes] = {**dict(first), **dict(last)}
     made = HoldfastError(error.code().name, error.details() or error.code().name)
     sent_id = trailers.get(_REQUEST_ID, "")
     made.request_id = sent_id if isinstance(sent_id, str) else ""
