@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from holdfast.events.v1 import event_service_pb2 as pb
 from holdfast.events.v1 import event_service_pb2_grpc
 from holdfast.usertoken.keys import write_keys
 from libs import eventlog, ids
@@ -178,12 +179,12 @@ class Replica:
             return token(who)
 
         self._channels.append(channel(self.config.grpc_address, tokens=tokens))
-        made: Any = event_service_pb2_grpc.EventServiceStub(self._channels[-1])
+        made: event_service_pb2_grpc.EventServiceAsyncStub = event_service_pb2_grpc.EventServiceStub(self._channels[-1])
         return made
 
     async def stop(self) -> None:
         for each in self._channels:
-            await each.close()
+            await each.close(None)
         await self.app.shutdown()
         for reader in self._readers:
             await reader.close()
@@ -192,7 +193,7 @@ class Replica:
 def token(who: User, **bent: Any) -> str:
     """A user token as the edge would put on *who*'s calls."""
     return user_token(
-        "events", user=who.user_id, organization=who.organization_id, sid=who.session_id, **bent
+        "events", user=who.user_id, organization=who.organization_id, **{"sid": who.session_id, **bent}
     )  # fmt: skip
 
 
@@ -246,9 +247,7 @@ class World:
                 "SELECT set_config('holdfast.organization_id', %s, false), set_config('holdfast.user_id', %s, false)",
                 [who.organization_id, who.user_id],
             )
-            connection.execute(
-                "SELECT events.append(%s, %s, 'sample.told', '{}')", [who.organization_id, who.user_id]
-            )
+            connection.execute("SELECT events.append(%s, %s, 'sample.told', '{}')", [who.organization_id, who.user_id])
 
     @property
     def files(self) -> Database:
@@ -260,7 +259,7 @@ class World:
         """A running replica; *settings* are fields of its Config."""
         self.made += 1
         sessions = SessionBook()
-        config = self._config(f"r{self.made}", settings)
+        config = load(Config, self.environment(f"r{self.made}", settings))
         made = Replica(build(config, sessions=sessions), config, sessions)
         await made.app.start()
         try:
@@ -268,7 +267,8 @@ class World:
         finally:
             await made.stop()
 
-    def _config(self, name: str, settings: dict[str, object]) -> Config:
+    def environment(self, name: str, settings: dict[str, object]) -> dict[str, str]:
+        """The settings of the replica *name* as its process would find them, its secrets written."""
         secrets = self.directory / f"{name}.secrets"
         secrets.mkdir()
         files = {
@@ -287,12 +287,10 @@ class World:
             "secrets_dir": secrets, "auth_address": f"unix:{self.directory}/auth.grpc",
             "edge_notice_seconds": 0, "drain_seconds": 5, **settings,
         }  # fmt: skip
-        return load(Config, {f"HOLDFAST_{key.upper()}": str(value) for key, value in values.items()})
+        return {f"HOLDFAST_{key.upper()}": str(value) for key, value in values.items()}
 
 
-async def append(
-    database: Database, who: User, data: dict[str, Any], *, type: str = "sample.told"
-) -> int:
+async def append(database: Database, who: User, data: dict[str, Any], *, type: str = "sample.told") -> int:
     """One event in a transaction of its own."""
     async with database.begin(who) as tx:
         return await eventlog.append(
@@ -303,8 +301,20 @@ async def append(
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for *condition*, which something else makes true."""
     async with asyncio.timeout(SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - rows in the database signal nothing
             await asyncio.sleep(0.005)
+
+
+async def to_the_end(call: Any) -> tuple[list[pb.SubscribeResponse], grpc.StatusCode]:
+    """Everything a server stream still says, and the code it ends with."""
+    said: list[pb.SubscribeResponse] = []
+    async with asyncio.timeout(SECONDS):
+        try:
+            async for message in call:
+                said.append(message)  # noqa: PERF401 - what came before the error counts
+        except grpc.aio.AioRpcError as error:
+            return said, error.code()
+    return said, grpc.StatusCode.OK
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,11 @@ class EventServicer(grpc_stubs.EventServiceServicer):
 
     # The style that writes, because a generator cannot put a deadline on its own writes.
     async def Subscribe(self, request: pb.SubscribeRequest, context: Context) -> None:  # type: ignore[override]  # the stubs know generators only
-        """Follow the caller's stream until the reader leaves or the server ends it."""
+        """Follow the caller's stream until the reader leaves or the server ends it.
+
+        A slow reader's status waits behind the message it has not read: whoever reads on learns it, whoever does not is
+        cut by the edge's idle timeout or by keepalive. Its lease is given back at once.
+        """
         who = user(context)
         names.own(names.USER, request.parent, who, field="parent")
         stream = await self._subscriptions.open(who, request.resume_token)
