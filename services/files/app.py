@@ -1,6 +1,7 @@
 """The composition root: every part of the files service, in the order they start."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from holdfast.files.v1 import file_service_pb2, file_service_pb2_grpc
@@ -16,6 +17,7 @@ from libs.process import App, Part
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
 from libs.secret import Watched
+from services.files.adapters.objects import Objects
 from services.files.adapters.s3 import S3Objects
 from services.files.config import Config
 from services.files.http.get import Get, Head
@@ -31,6 +33,8 @@ from services.files.ops.upload import Times, Upload
 from services.files.rpc.service import FileServicer
 
 AUDIENCE = "files"
+_ADD = file_service_pb2_grpc.add_FileServiceServicer_to_server
+_SERVICE = file_service_pb2.DESCRIPTOR.services_by_name["FileService"]
 
 
 def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], str] = ids_.new_id) -> App:
@@ -40,51 +44,69 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     database = Database.connect(config, now=now)
     objects = _objects(config)
     health = Health(("database", "objects"))
-    recovery = timedelta(seconds=config.recovery_seconds)
-    times = Times(
-        upload=timedelta(seconds=config.upload_seconds),
-        expiry=timedelta(seconds=config.upload_expiry_seconds),
-        recovery=recovery,
-    )
-    upload = Upload(
-        database.begin, objects, ids, times=times, limit_bytes=config.max_file_bytes, at_once=config.uploads_at_once
-    )
-    download = Download(database.begin, objects)
-    find = Find(database.begin, Tokens(config.page_key.reveal()))
-    servicer = FileServicer(upload, download, find, Delete(database.begin, recovery=recovery))
-    keys = Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production)
-    verifier = Verifier(AUDIENCE, keys)
-    routes: dict[str, Handle] = {"PUT": Put(upload), "GET": Get(download), "HEAD": Head(find)}
+    verifier = Verifier(AUDIENCE, Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production))
+    verbs = _verbs(config, database, objects, ids)
+    remove = Remove(database.begin, objects)
     parts: list[Part] = [
         tracer,
         MetricsServer(config.metrics_address, metrics.registry),
         database,
         objects,
         Monitor(health, {"database": database.check, "objects": objects.probe}),
-        Worker(database, config.service, handlers(Remove(database.begin, objects), now=now)),
-        HttpServer(
-            config.http_address,
-            lambda refusing: Stages(routes, verifier=verifier, now=now, metrics=metrics, refusing=refusing),
-        ),
+        Worker(database, config.service, handlers(remove, now=now)),
+    ]
+    if config.http_address:
+        parts.append(HttpServer(config.http_address, _http(verbs, verifier, now, metrics, tracer)))
+    parts.append(
         Server(
             config.grpc_address,
-            [
-                (
-                    file_service_pb2_grpc.add_FileServiceServicer_to_server,
-                    servicer,
-                    file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
-                )
-            ],
+            [(_ADD, FileServicer(verbs.upload, verbs.download, verbs.find, verbs.delete), _SERVICE)],
             service=config.service,
             verifier=verifier,
             health=health,
             metrics=metrics,
+            tracer=tracer,
             now=now,
-        ),
-    ]
+        )
+    )
     return App(
         config.service, parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Verbs:
+    upload: Upload
+    download: Download
+    find: Find
+    delete: Delete
+
+
+def _verbs(config: Config, database: Database, objects: Objects, ids: Callable[[], str]) -> _Verbs:
+    recovery = timedelta(seconds=config.recovery_seconds)
+    times = Times(
+        upload=timedelta(seconds=config.upload_seconds),
+        expiry=timedelta(seconds=config.upload_expiry_seconds),
+        recovery=recovery,
+    )
+    begin = database.begin
+    return _Verbs(
+        Upload(begin, objects, ids, times=times, limit_bytes=config.max_file_bytes, at_once=config.uploads_at_once),
+        Download(begin, objects),
+        Find(begin, Tokens(config.page_key.reveal())),
+        Delete(begin, recovery=recovery),
+    )
+
+
+def _http(
+    verbs: _Verbs, verifier: Verifier, now: clock.Clock, metrics: Metrics, tracer: trace.Tracer
+) -> Callable[[Callable[[], bool]], Stages]:
+    routes: dict[str, Handle] = {"PUT": Put(verbs.upload), "GET": Get(verbs.download), "HEAD": Head(verbs.find)}
+
+    def stages(refusing: Callable[[], bool]) -> Stages:
+        return Stages(routes, verifier=verifier, now=now, metrics=metrics, tracer=tracer, refusing=refusing)
+
+    return stages
 
 
 def _objects(config: Config) -> S3Objects:

@@ -2,9 +2,12 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -14,22 +17,33 @@ from holdfast.files.v1 import file_service_pb2 as pb
 from tests.support.files import MIB, Files, Person, Service, refused, serving, until
 
 
-class Upload:
-    """An upload of 20 MiB that stops half-way until it is told to go on."""
+class Body:
+    """20 MiB that stop half-way until told to go on."""
 
-    def __init__(self, person: Person, path: str) -> None:
+    def __init__(self) -> None:
         self.content = os.urandom(20 * MIB)
         self.half_way, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for number in range(20):
+            if number == 10:
+                self.half_way.set()
+                await self.go_on.wait()
+            yield self.content[number * MIB : (number + 1) * MIB]
+
+
+class Upload(Body):
+    """An upload of such a body by gRPC."""
+
+    def __init__(self, person: Person, path: str) -> None:
+        super().__init__()
         self._header = pb.UploadHeader(parent=person.parent, path=path, size_bytes=len(self.content))
         self.call = person.stub.UploadFile(self._messages())
 
     async def _messages(self) -> AsyncIterator[pb.UploadFileRequest]:
         yield pb.UploadFileRequest(header=self._header)
-        for number in range(20):
-            if number == 10:
-                self.half_way.set()
-                await self.go_on.wait()
-            yield pb.UploadFileRequest(data=self.content[number * MIB : (number + 1) * MIB])
+        async for chunk in self.chunks():
+            yield pb.UploadFileRequest(data=chunk)
 
 
 @pytest.mark.control("F3", "a process crash loses nothing that was acknowledged")
@@ -57,25 +71,50 @@ async def test_a_service_killed_in_an_upload_loses_nothing_acknowledged_and_leav
 
 
 @pytest.mark.control("F3", "a stop signal lets running uploads finish")
-async def test_a_stop_signal_lets_uploads_and_downloads_under_way_finish(files: Files) -> None:
+async def test_a_stop_signal_lets_uploads_under_way_finish(files: Files) -> None:
     async with files.process() as (service, process):
         person = service.person()
         uploads = [Upload(person, f"under way {number}") for number in range(3)]
-        for upload in uploads:
-            await upload.half_way.wait()
-        await until(lambda: len(service.versions(person.who)) == 3)
+        body = Body()
+        length = {"content-length": str(len(body.content))}
+        putting = asyncio.create_task(person.http.put("/v1/files/by put", content=body.chunks(), headers=length))
+        for under_way in (*uploads, body):
+            await under_way.half_way.wait()
+        await until(lambda: len(service.versions(person.who)) == 4)
         watched = asyncio.create_task(serving(service.config, wanted="NOT_SERVING"))
         process.send_signal(signal.SIGTERM)
         await watched
-        for upload in uploads:
-            upload.go_on.set()
+        for under_way in (*uploads, body):
+            under_way.go_on.set()
         stored = [(await upload.call).file for upload in uploads]
+        assert (await putting).status_code == 201
         assert await asyncio.to_thread(process.wait) == 0
     async with files.service() as again:
         person = again.person(person.who)
         for upload, file in zip(uploads, stored, strict=True):
             assert file.sha256 == hashlib.sha256(upload.content).digest()
             assert await person.download(file.name) == upload.content
+        assert (await person.http.get("/v1/files/by put")).content == body.content
+
+
+async def test_check_names_what_is_wrong_and_passes_when_nothing_is(files: Files) -> None:
+    async def checked(**settings: object) -> tuple[int, dict[str, Any]]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.files", "check", "--json",
+            env=files.program_environment(files.environment(settings)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode or 0, json.loads(out)
+
+    assert await checked() == (0, {"ok": True, "service": "files", "faults": []})
+    code, told = await checked(s3_bucket="absent")
+    assert (code, told["ok"]) == (1, False)
+    assert told["faults"] == ["S3Objects: The object store cannot be reached."]
+    code, told = await checked(s3_endpoint="http://127.0.0.1:1", max_file_bytes=0)
+    assert code == 78
+    assert len(told["faults"]) == 1
 
 
 async def test_without_its_object_store_the_service_says_so_and_recovers_by_itself(files: Files) -> None:

@@ -198,7 +198,7 @@ class Files:
         log = (self.world.directory / f"files{self.made}.log").open("wb")
         process = subprocess.Popen(  # noqa: ASYNC220 - returns as soon as the program runs
             ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "services.files", "serve"],
-            env={**environment, "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=self.program_environment(environment),
             stdout=log,
             stderr=log,
         )
@@ -212,6 +212,10 @@ class Files:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
+
+    def program_environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """What a program of ours is started with."""
+        return {**settings, "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def environment(self, settings: dict[str, object]) -> dict[str, str]:
         self.made += 1

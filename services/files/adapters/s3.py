@@ -110,6 +110,14 @@ class S3Objects:
         """See Objects."""
         await self._call(self._client.list_objects_v2, Bucket=self._bucket, MaxKeys=1)
 
+    async def check(self) -> list[str]:
+        """What is wrong with the store or our way to it; [] when it may be used."""
+        try:
+            await self.probe()
+        except StoreUnavailable as fault:
+            return [fault.message]
+        return []
+
     async def start(self) -> None:
         """Nothing: connections are opened when they are needed."""
 

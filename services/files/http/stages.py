@@ -1,4 +1,4 @@
-"""What happens to every request, in this order: correlation, metric, errors, policy and user token, the route."""
+"""What happens to every request, in this order: correlation, trace, metric, errors, policy and token, the route."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,6 +12,7 @@ from libs.clock import Clock
 from libs.errors import AccessDenied, AppError, Kind, Unauthenticated, Unavailable
 from libs.observability import context, log
 from libs.observability.metric import Metrics
+from libs.observability.trace import Tracer
 from libs.principal import User
 from libs.rpc import policy
 from libs.rpc.errors import InvalidUserToken, masked
@@ -55,10 +56,11 @@ class Stages:
         verifier: Verifier,
         now: Clock,
         metrics: Metrics,
+        tracer: Tracer,
         refusing: Callable[[], bool],
     ) -> None:
         self._handlers, self._verifier, self._now = handlers, verifier, now
-        self._metrics, self._refusing = metrics, refusing
+        self._metrics, self._tracer, self._refusing = metrics, tracer, refusing
         metrics.declare_http([ROUTE])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +71,9 @@ class Stages:
         request_id = context.accept(request.headers.get("x-request-id", ""))
         answered = _Answered(send, request_id)
         began = time.perf_counter()
-        with context.bound(request=request_id):
+        traceparent = request.headers.get("traceparent", "")
+        span = self._tracer.span(f"{request.method} {ROUTE}", kind="server", traceparent=traceparent)
+        with context.bound(request=request_id), span:
             try:
                 await self._answer(request, scope, receive, answered, request_id)
             finally:
