@@ -11,7 +11,9 @@ from libs.db import Database
 from libs.jobqueue import JobInvalid, StaleLease, complete, put, put_many
 from libs.jobqueue.claim import Claimer, Found
 from libs.jobqueue.completion import Told, settle
-from libs.jobqueue.rescue import rescue
+from libs.jobqueue.job import type_name
+from libs.jobqueue.rescue import rescue, rotate
+from libs.jobqueue.run import backoff_seconds
 from libs.principal import Organization, Principal, System, User
 from tests.jobs.samples import SendNote, TryTwice
 from tests.support.postgres import TestDatabase
@@ -264,3 +266,33 @@ async def test_a_job_that_cannot_be_stored_is_refused_at_once(
     with pytest.raises(JobInvalid):
         await given(files, ANNA, job, **how)
     assert rows(database, "SELECT id FROM jobs.jobs") == []
+
+
+async def test_history_lies_in_days_and_old_days_are_dropped_whole(files: Database, database: TestDatabase) -> None:
+    with database.admin() as admin:
+        admin.execute(
+            "CREATE TABLE jobs.history_20200101 PARTITION OF jobs.history FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+        )
+    await given(files, ANNA, SendNote("today"))
+    [found] = await Claimer(files, "files", "w1").claim(1)
+    await settle(files, "files", [told(found)])
+    today = "SELECT tableoid::regclass::text = 'jobs.history_' || to_char(current_date, 'YYYYMMDD') FROM jobs.history"
+    assert rows(database, today) == [(True,)]
+    await rotate(files, "files")
+    assert rows(database, "SELECT to_regclass('jobs.history_20200101') IS NULL") == [(True,)]
+    assert rows(database, "SELECT count(*) >= 3 FROM pg_inherits WHERE inhparent = 'jobs.history'::regclass") == [
+        (True,)
+    ]
+    assert rows(database, today) == [(True,)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ExpireUpload", "expire_upload"), ("SendHTTPNote", "send_http_note")])
+def test_a_types_name_is_its_class_in_snake_case(name: str, kind: str) -> None:
+    assert type_name(type(name, (), {})) == kind
+
+
+def test_backoff_doubles_up_to_an_hour_and_never_coincides() -> None:
+    for attempt, middle in ((1, 1), (2, 2), (5, 16), (13, 3600), (10_000, 3600)):
+        drawn = [backoff_seconds(attempt) for _ in range(50)]
+        assert all(middle * 0.5 <= seconds <= middle * 1.5 for seconds in drawn)
+        assert len(set(drawn)) > 40
