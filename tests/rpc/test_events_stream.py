@@ -2,14 +2,22 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
+import sys
 from collections.abc import Sequence
 
 import psycopg
 import pytest
 
-from libs import eventlog
-from tests.support.events import SECONDS, Block, Replica, World, append, token, until
+from holdfast.events.v1 import event_service_pb2 as pb
+from libs import eventlog, http1
+from libs.config import load
+from libs.principal import User
+from libs.process import App
+from services.events.config import Config
+from tests.support.events import SECONDS, Block, Replica, SessionBook, World, append, parent, token, until
 
 
 def offsets(blocks: Sequence[Block]) -> list[int]:
@@ -218,8 +226,6 @@ async def test_a_reader_that_stops_reading_is_cut_and_costs_bounded_memory(world
 
 
 def buffered(replica: Replica) -> list[int]:
-    from libs import http1
-
     server = replica.part(http1.Server)
     return [connection.stream.buffered for connection in server._connections if connection.stream]
 
@@ -319,11 +325,42 @@ async def test_a_draining_server_says_goodbye_to_its_streams(world: World) -> No
         await ending
 
 
-def published(who: object, data: str) -> object:
-    from holdfast.events.v1 import event_service_pb2 as pb
-    from tests.support.events import parent
+def published(who: User, data: str) -> pb.PublishRequest:
+    return pb.PublishRequest(parent=parent(who), event=pb.Event(type="sample.told", data=data))
 
-    return pb.PublishRequest(parent=parent(who), event=pb.Event(type="sample.told", data=data))  # type: ignore[arg-type]
+
+@pytest.mark.control("E1", "a stopping server tells its streams")
+async def test_a_process_told_to_stop_says_goodbye_and_leaves_with_exit_code_0(world: World) -> None:
+    who = world.user()
+    environment = world.environment("process", {})
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.events", env=os.environ | environment, stderr=asyncio.subprocess.PIPE
+    )
+    replica = Replica(
+        App("reader", [], edge_notice_seconds=0, drain_seconds=0), load(Config, environment), SessionBook()
+    )
+    try:
+        await logged(process, b'"parts"')
+        reader, _ = await replica.opened(who)
+        await world.append(who, 1)
+        assert offsets([await reader.event()]) == [1]
+        process.send_signal(signal.SIGTERM)
+        assert (await reader.ended())[-1].data == {"cause": "draining"}
+        await logged(process, b'"stopped"')
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await replica.stop()
+
+
+async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
+    """Wait until the process has logged a line with *word*."""
+    assert process.stderr is not None
+    async with asyncio.timeout(SECONDS):
+        while word not in (line := await process.stderr.readline()):
+            assert line, "the process has ended"
 
 
 async def test_nobody_but_append_can_write_a_stream(world: World) -> None:
