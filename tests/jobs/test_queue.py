@@ -271,7 +271,8 @@ async def test_a_job_that_cannot_be_stored_is_refused_at_once(
 async def test_history_lies_in_days_and_old_days_are_dropped_whole(files: Database, database: TestDatabase) -> None:
     with database.admin() as admin:
         admin.execute(
-            "CREATE TABLE jobs.history_20200101 PARTITION OF jobs.history FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+            "CREATE TABLE jobs.history_20200101 PARTITION OF jobs.history"
+            " FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
         )
     await given(files, ANNA, SendNote("today"))
     [found] = await Claimer(files, "files", "w1").claim(1)
