@@ -61,9 +61,10 @@ class Health:
         self._refusing = True
         self._tell()
 
-    async def changed(self) -> None:
-        """Wait for the next report."""
-        await self._changed.wait()
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set by the next report after this was asked for: ask, look, then wait, and no report is missed."""
+        return self._changed
 
     def _tell(self) -> None:
         self._changed.set()
@@ -93,11 +94,12 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gr
             return
         last = None
         while True:
+            changed = self._health.changed
             answer = self._answer()
             if answer.status != last:
                 last = answer.status
                 yield answer
-            await self._health.changed()
+            await changed.wait()
 
     def _answer(self) -> health_pb2.HealthCheckResponse:
         return health_pb2.HealthCheckResponse(status=_SERVING if self._health.serving else _NOT_SERVING)
