@@ -133,7 +133,9 @@ class Seaweed:
             "master.volumeSizeLimitMB": 1024,
             "volume.port": ports.volume,
             "volume.port.grpc": ports.volume_grpc,
-            "volume.max": 0,
+            # Nothing is preallocated; 0 would count by free disk, and a small disk has too few for every bucket.
+            "volume.max": 1000,
+            "volume.minFreeSpace": "1",
             "volume.preStopSeconds": 0,
             "filer": "true",
             "filer.port": ports.filer,
@@ -158,7 +160,9 @@ class Seaweed:
         """What its environment needs beside PATH: keys for its inner talk, and a home of its own."""
         names = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
         keys = {f"WEED_{name}_KEY": f"{name}:{self._inner_key}" for name in names}
-        return {"HOME": str(self._data), "TMPDIR": str(self._run), **keys}
+        # Each bucket and the filer's own log begin with this many volumes instead of seven.
+        growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "3"}
+        return {"HOME": str(self._data), "TMPDIR": str(self._run), **growth, **keys}
 
     def healthy(self, *, timeout_seconds: float = 2.0) -> str:
         """Whether S3 answers a signed request; "" when it does, else what is wrong in one line."""
