@@ -12,7 +12,7 @@ FULL_DAYS = 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3:
-    """A repository in an S3 bucket, which must exist. endpoint: host name or address without scheme; path style always."""
+    """A repository in an S3 bucket, which must exist. endpoint: host name, no address, no scheme."""
 
     bucket: str
     endpoint: str
@@ -56,7 +56,7 @@ class Settings:
 
 
 def render(settings: Settings) -> str:
-    """The file's text. It holds secrets: write it with `write` only. Raises ValueError for a value that would break a line."""
+    """The file's text. It holds secrets: `write` it. Raises ValueError for a value that would break its line."""
     lines = ["[global]"]
     for name, value in (*_repository(settings), *_GLOBAL.items(), *_paths(settings)):
         lines.append(f"{name}={_plain(name, value)}")
@@ -178,7 +178,7 @@ def archive_command(config: Path, stanza: str) -> str:
 
 
 def postgres_settings(config: Path, stanza: str) -> dict[str, str]:
-    """What postgresql.conf needs so that WAL is archived at least every minute (RPO ≤ 15 min has room for several misses)."""
+    """What postgresql.conf needs so that WAL is archived at least every minute; RPO ≤ 15 min allows several misses."""
     return {
         "archive_mode": "on",
         "archive_command": archive_command(config, stanza),

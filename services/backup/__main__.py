@@ -1,4 +1,4 @@
-"""The program: `python -m services.backup [serve|check]`. Migrations of all services run as `python -m libs.db.migrate`."""
+"""The program: `python -m services.backup [serve|check]`. All migrations run as `python -m libs.db.migrate`."""
 
 from libs import process
 from services.backup.app import build

@@ -43,10 +43,9 @@ class Config(ServiceConfig):
 
     def faults(self) -> list[str]:
         """What is wrong between these fields."""
-        found = []
-        for name in ("state_dir", "pgbackrest_config", "postgres_binaries"):
-            if not Path(getattr(self, name)).is_absolute():
-                found.append(f"HOLDFAST_{name.upper()} has to be an absolute path")
+        paths = ("state_dir", "pgbackrest_config", "postgres_binaries")
+        relative = [name for name in paths if not Path(getattr(self, name)).is_absolute()]
+        found = [f"HOLDFAST_{name.upper()} has to be an absolute path" for name in relative]
         if not (Path(self.postgres_binaries) / "postgres").is_file():
             found.append("HOLDFAST_POSTGRES_BINARIES has to hold the program postgres")
         if not all(uid.isdigit() for uid in self.operator_uids):

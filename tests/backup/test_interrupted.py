@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from holdfast.backup.v1 import backup_service_pb2 as pb
 
+from holdfast.backup.v1 import backup_service_pb2 as pb
 from tests.support.backup import Archived, Operator, Service, become, own, wait_until
 
 ATTEMPTS = 4
@@ -72,7 +72,9 @@ def test_a_backup_killed_half_way_is_failed_and_the_next_one_succeeds(backed_up:
         wait_until(lambda: operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED, "the next backup")
 
 
-STUBBORN = "import signal\nfor n in (2, 3, 15): signal.signal(n, signal.SIG_IGN)\nprint('ready', flush=True)\nsignal.pause()"
+STUBBORN = (
+    "import signal\nfor n in (2, 3, 15): signal.signal(n, signal.SIG_IGN)\nprint('ready', flush=True)\nsignal.pause()"
+)
 
 
 @pytest.fixture

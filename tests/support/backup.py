@@ -1,7 +1,7 @@
 """A real cluster that archives to a real encrypted pgBackRest repository, and the backup service run on it.
 
 Everything is in one temporary directory, owned by the user Postgres runs as; the repository is a directory there, which
-differs from S3 in nothing but the transport. The service is its own process, so that it can be killed at any instruction.
+differs from S3 in nothing but the transport. The service is its own process, so that it can be killed at any point.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,6 +105,7 @@ def make(base: Path) -> Archived:
     own(base / "run")
     own(state / "conf")
     work = own(state / "pgbackrest")
+    own(work / "log")
     own(state / "repository")
     settings = conf.Settings(
         stanza=STANZA,
@@ -148,7 +149,7 @@ def archived() -> Iterator[Archived]:
 
 
 class Service:
-    """The backup service as its own process, as the service user. Started again after a kill, it is the reaper's turn."""
+    """The backup service as its own process and the service user's. Started after a kill, it is the reaper."""
 
     def __init__(self, archived: Archived, name: str, **settings: str) -> None:
         base = archived.base
@@ -201,7 +202,7 @@ class Service:
     def _ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def _settings(self, settings: Mapping[str, str]) -> dict[str, str]:
+    def _settings(self, settings: dict[str, str]) -> dict[str, str]:
         cluster = self.archived.cluster
         values = {
             "run_dir": str(self.run),

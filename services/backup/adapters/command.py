@@ -53,7 +53,7 @@ async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, 
 
 
 async def end(child: asyncio.subprocess.Process, *, ask: bool = True) -> None:
-    """End *child*: SIGTERM, and SIGKILL when that did not help in ten seconds. ask: False when it has been asked already."""
+    """End *child*: SIGTERM, and SIGKILL when that did not help in ten seconds. ask: False when it is told already."""
     if ask:
         with suppress(ProcessLookupError):
             child.terminate()

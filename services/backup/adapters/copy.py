@@ -69,15 +69,15 @@ class Copy:
     async def promoted(self, replayed: Callable[[], None]) -> None:
         """Return once the server says that recovery is over, having called *replayed* when its WAL was.
 
-        A first connection is not believed: the server is asked. Raises EngineFailed with its last words when it ends, or takes
-        too long.
+        A first connection is not believed: the server is asked. Raises EngineFailed with its last words when it ends,
+        or takes too long.
         """
         try:
             async with asyncio.timeout(self._servers.recovery_seconds):
                 await self._until(lambda: _REPLAYED in self.log() or self._accepting())
                 replayed()
                 await self._until(self._accepting)
-                while await self._in_recovery():
+                while await self._in_recovery():  # noqa: ASYNC110 - another process has to be asked, it tells nobody
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise EngineFailed("Recovery of the copy took too long.", command="recovery") from None

@@ -2,9 +2,9 @@
 
     enclosed.py --namespaces user,net,mount,ipc [--hide PATH]... [--keep DIR]... -- PROGRAM ARGUMENT...
 
-The network namespace has no interface that is up: no address, no route. The mount namespace covers each hidden directory with an
-empty one, so that Unix sockets and files by path, which cross network namespaces, are out of reach as well; kept
-directories inside hidden ones stay. All of it works without privileges where the kernel allows user namespaces.
+The network namespace has no interface that is up: no address, no route. The mount namespace covers each hidden path
+with an empty directory or file, so that Unix sockets and files, which cross network namespaces, are out of reach too;
+kept directories inside hidden ones stay. All of it works without privileges where the kernel allows user namespaces.
 Source: namespaces(7), user_namespaces(7), mount(2), prctl(2).
 """
 

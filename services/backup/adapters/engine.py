@@ -24,7 +24,7 @@ class Engine(Protocol):
         ...
 
     async def restore(self, label: str, *, target: datetime | None, data_dir: Path, work_dir: Path) -> None:
-        """Write backup *label* to *data_dir*, which must not exist, ready to recover to *target* and to archive nothing.
+        """Write backup *label* to *data_dir*, which must not exist, ready to recover to *target*, archiving nothing.
 
         work_dir: for the engine's locks, spool, logs and tablespaces of the copy.
         """

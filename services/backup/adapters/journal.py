@@ -1,4 +1,4 @@
-"""Documents on disk, each replaced as a whole or not at all: they survive a kill at any instruction, and the database."""
+"""Documents on disk, each replaced as a whole or not at all: they survive a kill at any instruction."""
 
 import json
 import os

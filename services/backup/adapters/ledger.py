@@ -1,4 +1,4 @@
-"""The newest heartbeats outside the database: what the service knows when the database is gone, or is not what it was."""
+"""The newest heartbeats outside the database: what is known when the database is gone, or not what it was."""
 
 import json
 import os

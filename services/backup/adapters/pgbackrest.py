@@ -1,4 +1,4 @@
-"""pgBackRest 2.45 and later. Result of every call = exit code, the stanza's status code and the backup's error flag together.
+"""pgBackRest 2.45 and later. A result = exit code, the stanza's status code and the backup's error flag together.
 
 Source: the pgBackRest user guide and command reference; exit codes are those of its error table, stable since 2.45.
 Secrets are in the configuration file (0600) alone; nothing secret is ever an argument.
@@ -30,7 +30,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PgBackRest:
-    """Engine over the pgbackrest program. config: its file; restore_config: the one drills use, with a read-only identity."""
+    """Engine over the pgbackrest program. config: its file; restore_config: that of drills, which may only read."""
 
     program: str
     stanza: str
@@ -82,7 +82,7 @@ class PgBackRest:
             "--target-timeline=latest",
             f"--tablespace-map-all={work_dir / 'tablespaces'}",
             "--no-delta",
-            # A file that is really damaged stays so: try again soon, and say it soon. The S3 layer has retries of its own.
+            # A file that is really damaged stays so: try again soon, and say it soon. S3 has retries of its own.
             "--job-retry=2",
             "--job-retry-interval=2",
         ]
@@ -155,7 +155,10 @@ def parse_info(text: str, stanza: str) -> Repository:
     Raises EngineFailed for output that is not of this shape, or a status that means the repository cannot be trusted.
     """
     try:
-        found = [one for one in json.loads(text) if one["name"] == stanza]
+        stanzas = json.loads(text)
+        if not isinstance(stanzas, list):
+            raise TypeError
+        found = [one for one in stanzas if one["name"] == stanza]
         if not found:
             return Repository(False, "the repository has no such stanza", (), "", "", None)
         return _stanza(found[0])

@@ -96,7 +96,7 @@ class Questions:
         return verdict.row_level_security(tables)
 
     async def _runtime_roles(self) -> Check:
-        return verdict.runtime_roles({role: held for role, held in await self._copy.ask(_POWERS)})
+        return verdict.runtime_roles(dict(await self._copy.ask(_POWERS)))
 
     async def _archiving_off(self) -> Check:
         mode, how, segment, ready, archived = (await self._copy.ask(_ARCHIVING))[0]

@@ -35,7 +35,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the copy showed. absent_heartbeat: 0 at the end of the archive. last_replayed_at: None without any replay."""
+    """What the copy showed. absent_heartbeat: 0 at the end of the archive. last_replayed_at: None without replay."""
 
     heartbeat: int
     heartbeat_at: datetime

@@ -1,4 +1,4 @@
-"""Which backup to restore, where to stop, and which heartbeats must then be there: decided before anything is touched."""
+"""Which backup to restore, where to stop, which heartbeats must then be there: decided before anything starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def _to_the_end(repository: Repository, beats: Sequence[Beat], wanted: Stored | 
 
 
 def _ending_before(repository: Repository, target: datetime, passed: int, wanted: Stored | None) -> Stored:
-    """The newest backup that ends before *target*, by the clock or because a beat before the target has *passed* its end."""
+    """The newest backup ending before *target*, by the clock or because a beat before it has *passed* its end."""
     fitting = [
         backup
         for backup in repository.backups

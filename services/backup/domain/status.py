@@ -16,7 +16,7 @@ RECENT = 10
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """earliest, latest: ends of the restorable time, None without a backup. exposure_seconds: what would be lost now."""
+    """earliest, latest: ends of the restorable time, None without a backup. exposure_seconds: what is lost now."""
 
     earliest: datetime | None
     latest: datetime | None

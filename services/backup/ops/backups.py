@@ -80,7 +80,7 @@ class Backups:
         return own.label if own is not None and own.label else id
 
     async def list(self) -> list[Backup]:
-        """Newest first: what the repository holds, under our ids where we took it, and our own running or failed ones."""
+        """Newest first: what the repository holds, under our ids where we took it, and our running or failed ones."""
         return self.merge(await self._engine.inspect())
 
     def merge(self, repository: Repository) -> builtins.list[Backup]:

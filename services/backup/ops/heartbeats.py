@@ -21,7 +21,7 @@ _RECENT = 50
 
 
 class Heartbeats:
-    """key: of the signatures, at least 32 bytes. ledger: the copy outside the database. Also the Part that runs the loop."""
+    """key: of the signatures, at least 32 bytes. ledger: the copy outside the database. A Part: it runs the loop."""
 
     def __init__(self, db: Database, ledger: Ledger, *, key: bytes, period_seconds: float, now: Clock) -> None:
         self._db = db
@@ -48,7 +48,7 @@ class Heartbeats:
             return (await asyncio.to_thread(self._ledger.beats))[-_RECENT:]
 
     async def around(self, at: datetime | None) -> list[Beat]:
-        """What a drill to *at* needs to know: the beats on either side, or the recent ones for the end of the archive."""
+        """What a drill to *at* needs: the beats on either side, or the recent ones for the end of the archive."""
         if at is None:
             return await self.recent()
         try:

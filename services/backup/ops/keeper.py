@@ -16,7 +16,7 @@ _log = log.get(__name__)
 
 
 class Keeper:
-    """A Part. At the start it finds out how a copy can be shut in here, and is the reaper of what a killed process left."""
+    """A Part. At the start it finds out how a copy can be shut in, and is the reaper of what a killed process left."""
 
     def __init__(self, lock: Callable[[], EngineLock], backups: Backups, drills: Drills, tools: Tools) -> None:
         self._tools = tools

@@ -25,7 +25,7 @@ _log = log.get(__name__)
 
 @dataclass(slots=True)
 class Tools:
-    """What every drill uses. drills_dir: copies and nothing else. run_dir: short, for sockets. outside: probe.py's targets."""
+    """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets."""
 
     engine: Engine
     servers: Servers

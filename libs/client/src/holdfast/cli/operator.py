@@ -1,17 +1,14 @@
 """The way to the local operator socket, and how its commands end.
 
-It needs neither edge, sign-in, nor the production database. The socket is found by `--socket`,
-HOLDFAST_OPERATOR_SOCKET, or `operator_socket` in stack.json (HOLDFAST_STACK, else .holdfast/stack.json here or in a
-directory above). Exit codes: 0 done · 1 the backup or drill ended badly, or there are warnings · 2 wrong command line ·
-3 refused, the reason is printed · 4 the service cannot be reached.
+It needs neither edge, sign-in, nor the production database. The socket is the one of `--socket`,
+HOLDFAST_OPERATOR_SOCKET, or `operator_socket` of stack.json. Exit codes are those of holdfast.cli; 1 means that the
+backup or drill ended badly, or that the status has warnings.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,9 +18,12 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from rich.console import Console
 
-ENDED_BADLY, REFUSED, UNREACHABLE = 1, 3, 4
+from holdfast.cli import run
+
+ENDED_BADLY = run.FAILED
 CALL_SECONDS = 120.0
-console = Console(highlight=False, soft_wrap=True)
+# Where there is no terminal a table may be as wide as it likes: nothing is cut that a script might look for.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 socket_option = click.option(
     "--socket",
@@ -32,37 +32,44 @@ socket_option = click.option(
     default="",
     help="The operator socket (default: of stack.json).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+
+
+def _asked_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    """The flag here or before the verb."""
+    return value or _options(context).as_json
+
+
+def _options(context: click.Context) -> run.Options:
+    return context.find_object(run.Options) or run.Options("", "", "", False)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_asked_json, help="Print JSON, and nothing else, on stdout."
+)
 
 
 class Gone(click.ClickException):
     """The service cannot be reached."""
 
-    exit_code = UNREACHABLE
+    exit_code = run.UNREACHABLE
 
 
 class Refused(click.ClickException):
     """The service refused; reason is a name of holdfast.common.v1.ErrorReason."""
 
-    exit_code = REFUSED
-
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, code: str) -> None:
         super().__init__(f"{message} [{reason}]" if reason else message)
+        self.exit_code = run.EXITS.get(code, run.REFUSED)  # type: ignore[misc]  # click's own classes do the same
 
 
 def socket_path(given: str) -> str:
     """The operator socket's path. Raises Gone when nothing names one."""
     if given:
         return given
-    described = os.environ.get("HOLDFAST_STACK", "")
-    here = Path.cwd()
-    candidates = (
-        [Path(described)] if described else [root / ".holdfast" / "stack.json" for root in (here, *here.parents)]
-    )
-    for path in candidates:
-        if path.is_file():
-            return str(json.loads(path.read_text(encoding="utf-8"))["operator_socket"])
-    raise Gone("No stack.json found: is the stack up? Name the socket with --socket.")
+    try:
+        return str(_options(click.get_current_context()).stack()["operator_socket"])
+    except click.ClickException as fault:
+        raise Gone(f"{fault.message} Or name the socket by --socket.") from None
 
 
 @contextmanager
@@ -105,4 +112,4 @@ def _told(error: grpc.RpcError, path: str) -> click.ClickException:
     if raw is None and code is grpc.StatusCode.UNAVAILABLE:
         return Gone(f"The backup service does not answer on {path}: {details}")
     reason = reason_of(status_pb2.Status.FromString(raw)) if raw else ""
-    return Refused(details or code.name, reason)
+    return Refused(details or code.name, reason, code.name)

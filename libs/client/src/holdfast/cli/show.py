@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
@@ -49,18 +49,20 @@ def size(count: int) -> str:
 
 def backups(found: list[pb.Backup]) -> Table:
     """A table of backups."""
-    table = Table("backup", "type", "state", "ended (UTC)", "database", "in repository", box=None, pad_edge=False)
+    name = Column("backup", no_wrap=True, overflow="fold")
+    table = Table(name, "type", "state", "ended (UTC)", "database", "in repository", box=None, pad_edge=False)
     for one in found:
-        name = one.label or one.name
+        label = one.label or one.name
         state = word(one.state) + (f" {one.progress_percent} %" if one.state == pb.STATE_RUNNING else "")
         ended = moment(one.end_time if one.HasField("end_time") else None)
-        table.add_row(name, kind(one.type), state, ended, size(one.database_bytes), size(one.repository_bytes))
+        table.add_row(label, kind(one.type), state, ended, size(one.database_bytes), size(one.repository_bytes))
     return table
 
 
 def drills(found: list[pb.Drill]) -> Table:
     """A table of drills."""
-    table = Table("drill", "state", "asked (UTC)", "restored to", "RPO", "RTO", box=None, pad_edge=False)
+    name = Column("drill", no_wrap=True, overflow="fold")
+    table = Table(name, "state", "asked (UTC)", "restored to", "RPO", "RTO", box=None, pad_edge=False)
     for one in found:
         to = moment(one.resolved_target_time) if one.HasField("resolved_target_time") else "end of archive"
         rpo = f"{one.rpo_seconds:.1f} s" if one.HasField("rpo_seconds") else "-"

@@ -1,0 +1,25 @@
+"""backup: backups of the whole database, and drills that prove they restore.
+
+Owns the schema `backup` (heartbeat_counter, heartbeats, drills), the operator socket, and everything below `state_dir`:
+journals of backups and drills, the heartbeat ledger, the engine's lock, copies under restore. Owns neither the
+repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The database is a witness here,
+never the truth: it may be what is lost. Truth is the repository for backups and the journal on disk for drills.
+
+Heartbeats. Each is a row (sequence, created_at, lsn, timeline, wal, HMAC signature) written under a locked counter: the
+numbers are dense and beat k+1 begins after beat k was committed. One loop writes one each `heartbeat_seconds`; whoever
+needs a moment now asks GetRecoveryStatus(advance), which also ends the WAL segment and waits until it is in the
+repository. RPO exposure is the age of the newest beat whose segment is there, as the repository itself says.
+
+A drill is a value that moves through select → restore → replay → promote → check → teardown; each step is in the
+journal before it is taken. Whatever can be refused is refused before the first one. The copy is restored by the engine
+outside, and its server runs shut in: namespaces without a network and without a sight of production's directories, one
+private Unix socket, archiving off; WAL comes through a socket in its own directory from a fetcher outside. It is judged
+when it says itself that recovery is over: exactly the planned heartbeats, genuine and without hole, the log's word that
+recovery stopped, roles and row-level security as they should be, and a probe run by the copy's own server that must
+reach nothing. RPO = target − newest restored beat; RTO = request to verdict. Then it is removed, and that is checked.
+
+Death. A drill's processes are bound to this one by the kernel; at the next start the keeper ends what is left, removes
+every directory, and marks what was unfinished FAILED.
+
+Sources: PostgreSQL manual, chapters 26 and 27; pgBackRest user guide and command reference; SRE book, chapter 26.
+"""

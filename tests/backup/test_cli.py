@@ -1,0 +1,75 @@
+"""`holdfast backup|drill|recovery` against the running service: what they print, and how they end."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from holdfast.cli import main
+from tests.support.backup import Service
+
+PHASES = ["select", "restore", "replay", "promote", "check", "teardown"]
+
+
+def call(service: Service, *words: str) -> Result:
+    return CliRunner().invoke(main, [*words, "--socket", str(service.operator_socket)])
+
+
+def answer(service: Service, *words: str, code: int = 0) -> dict[str, Any]:
+    done = call(service, *words, "--json")
+    assert done.exit_code == code, done.output
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1
+    found: dict[str, Any] = json.loads(lines[0])
+    return found
+
+
+@pytest.fixture(scope="module")
+def drilled(service: Service) -> dict[str, Any]:
+    """A drill between two heartbeats, run by the command."""
+    assert answer(service, "backup", "create", "--type", "full")["state"] == "STATE_SUCCEEDED"
+    for _ in range(3):
+        status = answer(service, "recovery", "status", "--advance")
+    number = status["recent_heartbeats"][2]["sequence"]
+    found = answer(service, "drill", "run", "--between", number)
+    assert found["proof"]["heartbeat"] == number
+    return found
+
+
+def test_a_drill_run_by_the_command_is_listed_and_shown(service: Service, drilled: dict[str, Any]) -> None:
+    assert [phase["phase"] for phase in drilled["phases"]] == PHASES
+    assert answer(service, "drill", "list")["drills"][0]["name"] == drilled["name"]
+    assert answer(service, "drill", "show", drilled["name"])["proof"] == drilled["proof"]
+    assert answer(service, "drill", "watch", drilled["name"])["state"] == "STATE_SUCCEEDED"
+    listed = answer(service, "backup", "list")["backups"]
+    label = next(one["label"] for one in listed if one["label"] == drilled["backup_label"])
+    assert answer(service, "backup", "show", label)["label"] == label
+
+
+def test_without_a_terminal_a_drill_is_told_in_plain_lines(service: Service, drilled: dict[str, Any]) -> None:
+    done = call(service, "drill", "run")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[: len(PHASES)]] == PHASES
+    assert "\x1b" not in done.stdout
+    assert lines[-1] == "drill succeeded"
+    assert any(line.startswith("RPO ") for line in lines)
+    assert drilled["name"] in call(service, "drill", "list").stdout
+    assert "restorable from" in call(service, "recovery", "status").stdout
+    assert drilled["backup_label"] in call(service, "backup", "list").stdout
+
+
+def test_a_refusal_says_its_reason_and_has_its_own_exit_code(service: Service, drilled: dict[str, Any]) -> None:
+    refused = call(service, "drill", "run", "--time", "2001-01-01T00:00:00+00:00", "--json")
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "[TARGET_BEFORE_FIRST_BACKUP]" in refused.stderr
+    assert call(service, "drill", "run", "--time", "2001-01-01T00:00:00").exit_code == 2
+    assert call(service, "drill", "run", "--between", "99999").exit_code == 2
+    assert call(service, "backup", "show", "20010101-000000F").exit_code == 3
+
+
+def test_a_service_that_is_not_there_has_its_own_exit_code(service: Service) -> None:
+    gone = CliRunner().invoke(main, ["recovery", "status", "--socket", str(service.run / "nothing.sock")])
+    assert gone.exit_code == 4
+    assert "does not answer" in gone.stderr

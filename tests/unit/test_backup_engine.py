@@ -1,0 +1,129 @@
+"""pgBackRest's answers as we read them, and the configuration it is given."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.pgbackrest import conf
+from services.backup.adapters.pgbackrest import parse_info
+from services.backup.domain.errors import EngineFailed
+
+BACKUP: dict[str, Any] = {
+    "archive": {"start": "000000010000000000000002", "stop": "000000010000000000000003"},
+    "database": {"id": 2, "repo-key": 1},
+    "info": {"delta": 30, "repository": {"delta": 3, "size": 3}, "size": 31},
+    "label": "20261122-000102F",
+    "lsn": {"start": "0/2000028", "stop": "0/3000138"},
+    "timestamp": {"start": 1795305662, "stop": 1795305672},
+    "type": "full",
+    "error": False,
+}
+
+
+def answer(code: int = 0, **changes: Any) -> str:
+    """`info --output=json` of 2.45 with one backup; a field that later versions add is there too."""
+    stanza = {
+        "name": "holdfast",
+        "status": {"code": code, "message": "ok", "lock": {"backup": {"held": False}, "restore": {"held": False}}},
+        "archive": [
+            {
+                "database": {"id": 1, "repo-key": 1},
+                "min": "000000010000000000000001",
+                "max": "00000001000000000000000F",
+            },
+            {
+                "database": {"id": 2, "repo-key": 1},
+                "min": "000000010000000000000001",
+                "max": "000000010000000000000003",
+            },
+        ],
+        "db": [{"id": 1, "system-id": 7000000000000000001}, {"id": 2, "system-id": 7000000000000000002}],
+        "backup": [BACKUP],
+        "new-in-a-later-version": {},
+    } | changes
+    return json.dumps([stanza])
+
+
+def test_info_is_read_with_the_archive_of_the_newest_database() -> None:
+    found = parse_info(answer(), "holdfast")
+    assert (found.healthy, found.archive_max) == (True, "000000010000000000000003")
+    (one,) = found.backups
+    assert (one.label, one.database_bytes, one.repository_bytes, one.damaged) == ("20261122-000102F", 31, 3, False)
+    assert one.stop_lsn == 0x3000138
+
+
+def test_backups_are_in_order_of_their_own_time_not_of_the_full_they_build_on() -> None:
+    labels = ["20261122-000102F", "20261122-000102F_20261123-000000I", "20261122-120000F"]
+    listed = [{**BACKUP, "label": label, "type": "incr" if label.endswith("I") else "full"} for label in labels]
+    found = parse_info(answer(backup=listed), "holdfast")
+    assert [one.label for one in found.backups] == [labels[0], labels[2], labels[1]]
+
+
+def test_a_status_code_that_means_damage_is_a_fault_though_the_exit_code_is_zero() -> None:
+    assert parse_info(answer(2, backup=[], archive=[]), "holdfast").backups == ()
+    for code in (3, 4, 5, 6, 99):
+        with pytest.raises(EngineFailed):
+            parse_info(answer(code), "holdfast")
+
+
+def test_a_damaged_backup_and_one_that_does_not_say_are_told_apart() -> None:
+    silent = {key: value for key, value in BACKUP.items() if key != "error"}
+    listed = [{**BACKUP, "error": True}, {**silent, "label": "20261123-000000F"}]
+    assert [one.damaged for one in parse_info(answer(backup=listed), "holdfast").backups] == [True, None]
+
+
+def test_progress_is_read_while_a_backup_holds_the_lock() -> None:
+    status = {"code": 0, "message": "ok", "lock": {"backup": {"held": True, "pct-cplt": 42.5}}}
+    assert parse_info(answer(status=status), "holdfast").running_percent == 42.5
+    assert parse_info(answer(), "holdfast").running_percent is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"name": "holdfast"}]'])
+def test_an_answer_of_another_shape_is_a_fault(text: str) -> None:
+    with pytest.raises(EngineFailed):
+        parse_info(text, "holdfast")
+
+
+def test_an_unknown_stanza_is_an_empty_unhealthy_repository() -> None:
+    found = parse_info("[]", "holdfast")
+    assert (found.healthy, found.backups) == (False, ())
+
+
+def settings(**changes: Any) -> conf.Settings:
+    """Settings of an S3 repository."""
+    server = conf.Server(data_dir=Path("/d"), socket_dir=Path("/s"), port=5432, user="u", database="db")
+    repository = conf.S3(
+        bucket="backups", endpoint="localhost", port=8333, region="us-east-1", access_key="AK", secret_key="SK",
+        ca_file=Path("/ca.pem"),
+    )  # fmt: skip
+    given: dict[str, Any] = {
+        "stanza": "holdfast", "repository": repository, "server": server, "work_dir": Path("/w"), "cipher_pass": "pass",
+    }  # fmt: skip
+    return conf.Settings(**(given | changes))
+
+
+def test_the_repository_is_encrypted_verified_and_reached_by_path_style() -> None:
+    lines = conf.render(settings()).splitlines()
+    assert {
+        "repo1-cipher-type=aes-256-cbc", "repo1-cipher-pass=pass", "repo1-storage-verify-tls=y",
+        "repo1-s3-uri-style=path", "repo1-storage-ca-file=/ca.pem", "archive-async=y", "lock-path=/w/lock",
+    } <= set(lines)  # fmt: skip
+    assert not any(line.startswith("archive-push-queue-max") for line in lines)
+
+
+@pytest.mark.parametrize("value", ["", "a\nrepo1-cipher-type=none", " a"])
+def test_a_value_that_would_break_its_line_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="repo1-cipher-pass"):
+        conf.render(settings(cipher_pass=value))
+
+
+def test_no_secret_is_on_a_command_line_and_the_file_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "pgbackrest.conf"
+    conf.write(path, conf.render(settings(cipher_pass="very-secret")))
+    assert path.stat().st_mode & 0o777 == 0o600
+    command = conf.archive_command(path, "holdfast")
+    assert "very-secret" not in command
+    assert command.endswith('archive-push "%p"')
+    assert conf.archive_command(Path("/a b%c/x"), "s").startswith("pgbackrest '--config=/a b%%c/x'")
