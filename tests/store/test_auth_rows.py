@@ -1,5 +1,7 @@
 """auth's rows: who sees which, what cannot be stored, and what its login may not do."""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -7,7 +9,8 @@ from sqlalchemy import text
 from libs import ids
 from libs.db import Database
 from libs.principal import Account, Organization, Principal, System, User
-from services.auth.store import feed
+from services.auth.domain.people import Link
+from services.auth.store import feed, links
 from tests.support.postgres import TestDatabase
 
 OAK, BIRCH = ("oak", "oaku1", "acc1"), ("birch", "birchu1", "acc2")
@@ -158,3 +161,17 @@ async def test_the_feed_misses_nothing_that_commits_late(rows: TestDatabase) -> 
     assert "early" in first | second
     assert "late" not in first
     assert "late" in second
+
+
+async def test_a_link_is_used_by_one_caller_only(rows: TestDatabase) -> None:
+    db = rows.connect("auth")
+    token = b"t" * 32
+    async with db.begin(System("auth")) as tx:
+        await links.add(tx, Link("link1", "acc1", "hash", tx.now() + timedelta(hours=1), None), "verify_email")
+        await links.set_token(tx, "link1", token, tx.now() + timedelta(hours=1))
+    async with db.begin(System("auth")) as tx:
+        first = await links.use(tx, token, "verify_email")
+        second = await links.use(tx, token, "verify_email")
+    assert first is not None
+    assert first.account_id == "acc1"
+    assert second is None

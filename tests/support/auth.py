@@ -205,8 +205,8 @@ class World:
         finally:
             await made.close()
 
-    async def start(self, *, fresh: bool = True, **changed: object) -> Replica:
-        """A replica; with *fresh*, one whose feed has been read once."""
+    async def start(self, fresh: bool = True, /, **changed: object) -> Replica:
+        """A replica; when *fresh*, one whose feed has been read once."""
         config = load(Config, self.settings(**changed))
         app = build(config, now=self.clock)
         await app.start()
