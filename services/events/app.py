@@ -63,12 +63,7 @@ def build(
     hub = Hub(database, encode=frames.event, limits=bounds)
     openings = Openings(database, replica=ids(), ids=ids, limits=bounds, held=lambda: _held(open_streams, bounds))
     subscriptions = Subscriptions(hub, openings, open_streams, limits=bounds, figures=figures)
-    verifier = Verifier("events", _keys(config, "user_token_keys"))
     health = Health()
-    publisher = Publisher(database)
-    service = event_service_pb2.DESCRIPTOR.services_by_name["EventService"]
-    add = event_service_pb2_grpc.add_EventServiceServicer_to_server
-    servicer = EventServicer(publisher, subscriptions)
     parts: list[process.Part] = [
         database,
         auth,
@@ -78,20 +73,39 @@ def build(
         subscriptions,
         SessionWatch(sessions or auth, open_streams, bounds),
         Monitor(health, {"database": database.check}),
-        Server(
-            config.grpc_address, [(add, servicer, service)],
-            service="events", verifier=verifier, health=health, metrics=metrics, now=now,
-        ),
+        *_doors(config, Publisher(database), subscriptions, health, metrics, now),
+    ]
+    return process.App(
+        "events", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
+    )
+
+
+def _doors(
+    config: Config,
+    publisher: Publisher,
+    subscriptions: Subscriptions,
+    health: Health,
+    metrics: Metrics,
+    now: clock.Clock,
+) -> list[process.Part]:
+    verifier = Verifier("events", _keys(config, "user_token_keys"))
+    served = (
+        event_service_pb2_grpc.add_EventServiceServicer_to_server,
+        EventServicer(publisher, subscriptions),
+        event_service_pb2.DESCRIPTOR.services_by_name["EventService"],
+    )
+    doors: list[process.Part] = [
         MetricsServer(config.metrics_address, metrics.registry),
+        Server(
+            config.grpc_address, [served], service="events", verifier=verifier, health=health, metrics=metrics, now=now
+        ),
     ]  # fmt: skip
     if config.http_address:
         endpoint = Endpoint(subscriptions, verify=verifier.verify, now=now)
         # A little longer than ours, so that a slow reader is cut, and counted, by the stream itself.
-        web = http1.Limits(connections=config.max_connections, write_seconds=bounds.write + 2)
-        parts.append(http1.Server(config.http_address, endpoint, limits=web))
-    return process.App(
-        "events", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
-    )
+        web = http1.Limits(connections=config.max_connections, write_seconds=config.write_seconds + 2)
+        doors.append(http1.Server(config.http_address, endpoint, limits=web))
+    return doors
 
 
 def _auth(config: Config, now: clock.Clock) -> AuthSessions:
