@@ -16,7 +16,7 @@ import grpc
 from holdfast.channel import OPTIONS, retry_config
 from libs.observability import context as ids
 from libs.rpc.call import SERVICE_TOKEN, TRACEPARENT, USER_TOKEN
-from libs.rpc.errors import REQUEST_ID
+from libs.rpc.errors import REQUEST_ID, DeadlineExceeded
 from libs.rpc.policy import CONTRACT
 
 deadline: ContextVar[float] = ContextVar("holdfast_deadline", default=math.inf)
@@ -40,7 +40,8 @@ def channel(
     ca_file: believe this authority and use TLS; without it the address has to be a Unix socket or loopback
     (ValueError).
     tokens: gives the x-user-token of each call. service_token: gives the x-service-token. timeout_seconds: of a unary
-    call made outside any deadline; streams get the deadline of the call being served, or none.
+    call made outside any deadline; streams get the deadline of the call being served, or none. A call whose time is
+    up raises DeadlineExceeded unsent.
     """
     forward = _Forward(tokens, service_token, timeout_seconds)
     interceptors: list[Any] = [_Unary(forward), _UnaryStream(forward), _StreamUnary(forward), _StreamStream(forward)]
@@ -91,8 +92,10 @@ class _Forward:
         left = deadline.get() - asyncio.get_running_loop().time()
         default = self._timeout_seconds if unary and asked is None else math.inf
         soonest = min(math.inf if asked is None else asked, left, default)
-        # grpc.aio takes 0 for "no deadline at all"; time that is up must stay up.
-        return None if soonest == math.inf else max(soonest, 1e-6)
+        if soonest <= 0:
+            # grpc.aio takes 0 for "no deadline at all", and lets a very short one through.
+            raise DeadlineExceeded("The deadline had passed before the call was made.")
+        return None if soonest == math.inf else soonest
 
 
 class _Unary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

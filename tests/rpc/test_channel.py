@@ -14,6 +14,7 @@ from holdfast.files.v1.file_service_pb2_grpc import FileServiceStub
 from libs.observability import context as ids
 from libs.rpc import channel as channels
 from libs.rpc.channel import channel
+from libs.rpc.errors import DeadlineExceeded
 from libs.rpc.policy import CONTRACT, Effect, all_methods
 from tests.support import tokens
 from tests.support.wire import NAME, PARENT, refused, serving, told
@@ -66,8 +67,8 @@ async def test_a_call_whose_time_is_up_is_not_served() -> None:
         stub: Any = FileServiceStub(onward)
         before = channels.deadline.set(asyncio.get_running_loop().time() - 1)
         try:
-            with refused("DEADLINE_EXCEEDED", ""):
-                await told(stub.GetFile(pb.GetFileRequest(name=NAME)))
+            with pytest.raises(DeadlineExceeded):
+                await stub.GetFile(pb.GetFileRequest(name=NAME))
         finally:
             channels.deadline.reset(before)
         assert wire.servicer.principals == []

@@ -22,7 +22,9 @@ def _everything() -> set[type[AppError]]:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations" not in module.name and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    return {each for each in _classes(AppError) if not each.__module__.startswith("tests.")}
+    # A class whose reason is a property gives back one that was kept; it has none of its own.
+    found = {each for each in _classes(AppError) if not each.__module__.startswith("tests.")}
+    return {each for each in found if isinstance(each.reason, str)}
 
 
 def test_every_kind_has_its_row() -> None:
