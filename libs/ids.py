@@ -8,6 +8,6 @@ LENGTH = 26
 
 
 def new_id() -> str:
-    """A new id: 48 bits of milliseconds and 80 random bits as 26 characters of Crockford's base 32, lower case. Source: ULID."""
+    """A new id: 48 bits of milliseconds, 80 random bits, as 26 characters of Crockford's base 32. Source: ULID."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class User:
     """One person in one organization, as a verified user token or a job's ids name them.
 
-    session_id is empty for jobs and exchanged tokens; role is MEMBER, ADMIN or OWNER; actor is the service that acts for them.
+    session_id is empty for jobs and exchanged tokens; role is MEMBER, ADMIN or OWNER; actor is the acting service.
     """
 
     organization_id: str

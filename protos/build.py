@@ -8,8 +8,8 @@ Run with the tools environment: `python protos/build.py generate|verify|lint|ima
 - image:    only the rules image (a build output, never committed)
 
 The validation options are stripped from the stubs, because two copies of buf/validate in one process crash;
-the server loads the rules from the image instead. No third-party proto is copied in: google/api comes from the installed
-googleapis-common-protos wheel and buf/validate from the descriptor inside the installed protovalidate wheel.
+the server loads the rules from the image instead. No third-party proto is copied in: google/api and google/rpc come
+from the installed googleapis-common-protos wheel, buf/validate from the descriptor inside the protovalidate wheel.
 """
 
 import argparse
