@@ -1,6 +1,7 @@
 """Backups, and drills that restore them to a proven moment: the whole service on a real archiving cluster."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,8 +75,8 @@ def test_a_drill_to_a_moment_between_two_heartbeats_restores_exactly_the_first(
     assert service.leftovers == []
     mirrored = rows(archived, "SELECT document->>'state' FROM backup.drills ORDER BY id DESC LIMIT 1")
     assert mirrored == [("SUCCEEDED",)]
-    audited = rows(archived, "SELECT actor_id FROM audit.entries WHERE action = 'drill.created'")
-    assert audited
+    audited = rows(archived, f"SELECT actor_id FROM audit.entries WHERE facts->>'drill' = '{ended.name[7:]}'")
+    assert audited == [(f"uid:{os.geteuid()}",)]
 
 
 @pytest.mark.control("B3", "a drill's copy is isolated, and that is tried each time")

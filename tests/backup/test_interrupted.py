@@ -1,5 +1,6 @@
 """A service that dies, at any instruction, leaves nothing that its next start does not clean up."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,22 @@ def test_a_backup_killed_half_way_is_failed_and_the_next_one_succeeds(backed_up:
         assert failed.state == pb.STATE_FAILED
         assert "ended while the backup was running" in failed.error.message
         wait_until(lambda: operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED, "the next backup")
+
+
+@pytest.mark.parametrize(("drain_seconds", "state"), [("60", "SUCCEEDED"), ("0", "FAILED")])
+def test_a_service_that_is_stopped_lets_a_drill_end_or_ends_it_and_removes_the_copy(
+    archived: Archived, backed_up: Service, drain_seconds: str, state: str
+) -> None:
+    stopped = Service(archived, f"stop{drain_seconds}", drain_seconds=drain_seconds)
+    stopped.start()
+    with Operator(stopped) as operator:
+        name = operator.begin_drill().name.removeprefix("drills/")
+        wait_until(lambda: stopped.leftovers != [], "the copy's directory")
+        assert stopped.stop() == 0, stopped.log.read_text()[-4000:]
+
+    journal = json.loads((stopped.state / "drills" / f"{name}.json").read_text())
+    assert journal["state"] == state, journal
+    assert stopped.leftovers == []
 
 
 STUBBORN = (
