@@ -40,7 +40,8 @@ def main(context: click.Context, stack: str | None, edge: str | None, ca_file: s
 
 
 def _register() -> None:
-    for command in (session.login, session.logout, session.whoami, mail.mail, files.files, events.events, keys.keys):
+    entry = (session.register, session.verify, session.login, session.logout, session.whoami)
+    for command in (*entry, mail.mail, files.files, events.events, keys.keys):
         main.add_command(command)
     for name in OPTIONAL:
         if importlib.util.find_spec(f"{__name__}.{name}") is not None:

@@ -126,7 +126,7 @@ def fail(fault: HoldfastError) -> NoReturn:
     """Say what went wrong, what to do, and the request id; end with the code's exit code."""
     code = EXITS.get(fault.code, REFUSED)
     say(f"Error: {fault}")
-    if code in ADVICE:
+    if code in ADVICE and fault.reason not in ("SIGN_IN_FAILED", "EMAIL_NOT_VERIFIED"):
         say(ADVICE[code])
     if fault.retry_after_seconds is not None:
         say(f"Try again in {fault.retry_after_seconds:g} s.")

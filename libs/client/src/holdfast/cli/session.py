@@ -1,4 +1,4 @@
-"""`holdfast login`, `logout`, `whoami`."""
+"""`holdfast register`, `verify`, `login`, `logout`, `whoami`."""
 
 import os
 import sys
@@ -25,6 +25,32 @@ async def login(options: Options, email: str | None, password_file: TextIO | Non
         session = await client.sign_in(address, password, organization=organization)
     options.show({"user": session.user, "email": session.email})
     say(f"Signed in as {session.email} at {options.edge_url()}.")
+
+
+@click.command()
+@click.option("--email", metavar="ADDRESS", help="Asked for when it is not given.")
+@click.option("--password-file", type=click.File("r"), metavar="FILE", help="First line is the password; - for stdin.")
+@click.option("--name", "display_name", default="", metavar="NAME", help="What others see.")
+@verb
+async def register(options: Options, email: str | None, password_file: TextIO | None, display_name: str) -> None:
+    """Ask for an account; `holdfast verify` with the token of the mail opens it."""
+    address = email or _asked("email", hidden=False)
+    password = password_file.readline().rstrip("\n") if password_file else _asked("password", hidden=True)
+    async with options.client() as client:
+        await client.register(address, password, display_name=display_name)
+    options.show({"email": address})
+    say("Look into your mail (`holdfast mail --latest` reads the local catcher), then `holdfast verify TOKEN`.")
+
+
+@click.command()
+@click.argument("token")
+@verb
+async def verify(options: Options, token: str) -> None:
+    """Prove the address of a new account with the token from its mail."""
+    async with options.client() as client:
+        await client.verify_email(token)
+    options.show({"verified": True})
+    say("Verified. Sign in with `holdfast login`.")
 
 
 @click.command()
