@@ -9,6 +9,7 @@ from holdfast.usertoken import parse_keys
 from libs import clock, http1, jobqueue, process
 from libs import ids as ids_
 from libs.db import Database
+from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
@@ -57,6 +58,7 @@ def build(
     """The service as *config* wants it; nothing has started. mail: how mail leaves, SMTP when None."""
     base = _base(config, now, ids)
     metrics, health = Metrics(), Health()
+    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     hasher = _hasher(config)
     registration = Registration(
         begin=base.database.begin, put=jobqueue.put, hasher=hasher, mail=mail or _smtp(config), ids=ids,
@@ -69,12 +71,13 @@ def build(
     }
     feed = EpochFeed(begin=base.database.begin)
     parts: list[process.Part] = [
+        tracer,
         base.database,
         hasher,
         feed,
         jobqueue.Worker(base.database, service="auth", handlers=handlers),
         Monitor(health, {"database": base.database.check}),
-        _server(base, hasher, registration, health, metrics),
+        _server(base, hasher, registration, health, metrics, tracer),
         MetricsServer(config.metrics_address, metrics.registry),
     ]
     if config.http_address:
@@ -121,7 +124,9 @@ def _smtp(config: Config) -> SmtpMail:
     )
 
 
-def _server(base: _Base, hasher: Hasher, registration: Registration, health: Health, metrics: Metrics) -> Server:
+def _server(
+    base: _Base, hasher: Hasher, registration: Registration, health: Health, metrics: Metrics, tracer: trace.Tracer
+) -> Server:
     begin, lifetimes = base.database.begin, base.config.lifetimes()
     issuer = Issuer(
         cookie_keys=base.cookie_keys, csrf_key=base.csrf_key, lifetimes=lifetimes, now=base.now, ids=base.ids
@@ -147,6 +152,7 @@ def _server(base: _Base, hasher: Hasher, registration: Registration, health: Hea
         service_verifier=base.minter.service_verifier(),
         health=health,
         metrics=metrics,
+        tracer=tracer,
         now=base.now,
     )  # fmt: skip
 

@@ -98,7 +98,7 @@ class Replica:
         """Ask as the edge asks. Header names are given with underscores for dashes."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if content_type:
-            sent["content-type"] = content_type
+            sent["x-original-content-type"] = content_type  # as the edge tells it
         answer = await self.web.request(method, f"http://auth/{audience}{path}", headers=sent)
         return Decision(answer.status_code, answer.headers, answer.content)
 

@@ -15,6 +15,7 @@ from services.auth.domain.origin import From, classify
 from services.auth.domain.people import Standing
 
 GRPC = "application/grpc"
+JSON = "application/json"
 
 
 class Needs(Enum):
@@ -28,13 +29,17 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A route's declaration. audience: the service behind it. content_types: those it takes, empty for any."""
+    """A route's declaration. audience: the service behind it. json: whether the edge makes gRPC of JSON for it.
+
+    content_types: those an HTTP route takes, empty for any.
+    """
 
     audience: str
     needs: Needs
     roles: frozenset[str]
     writes: bool
     grpc: bool
+    json: bool = False
     content_types: frozenset[str] = frozenset()
     refreshes: bool = False
 
@@ -136,7 +141,7 @@ def cookie(header: str, name: str) -> str | None:
 def _check_content_type(ask: Ask) -> None:
     media = ask.content_type.partition(";")[0].strip().lower()
     if ask.rule.grpc:
-        fits = media == GRPC or media.startswith((f"{GRPC}+", f"{GRPC}-web"))
+        fits = media == GRPC or media.startswith((f"{GRPC}+", f"{GRPC}-web")) or (ask.rule.json and media == JSON)
     else:
         fits = not ask.rule.content_types or media in ask.rule.content_types
     if not fits:
