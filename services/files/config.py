@@ -32,7 +32,7 @@ class Config(ServiceConfig):
         "Largest file; larger ones are refused before their body.", default=110 * _MIB, unit="bytes", least=1
     )
     uploads_at_once: int = setting(
-        "Bodies received at a time, each up to 17 MiB of memory; further ones wait.", default=16, least=1, most=1024
+        "Bodies received at a time, each up to 32 MiB of memory; further ones wait.", default=16, least=1, most=1024
     )
     upload_seconds: float = setting("Longest an upload may take.", default=3600.0, unit="seconds", least=1)
     upload_expiry_seconds: float = setting(

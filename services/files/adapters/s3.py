@@ -1,4 +1,4 @@
-"""Objects in any S3: boto3 in threads, at most two parts of one upload in memory, nothing on local disk.
+"""Objects in any S3: boto3 in threads, a few parts of one upload in memory, nothing on local disk.
 
 Keys are never written twice and the store's conditional writes are not used: Postgres arbitrates.
 """
@@ -132,7 +132,7 @@ class S3Objects:
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
 
-    async def _multipart(self, target: dict[str, str], first: bytes, parts: "_Parts") -> None:
+    async def _multipart(self, target: dict[str, str], first: bytearray, parts: "_Parts") -> None:
         upload = {**target, "UploadId": (await self._call(self._client.create_multipart_upload, **target))["UploadId"]}
         try:
             sent = await self._send_parts(upload, first, parts)
@@ -155,7 +155,7 @@ class S3Objects:
             if answer["ContentLength"] != size_bytes:
                 raise
 
-    async def _send_parts(self, upload: dict[str, str], part: bytes, parts: "_Parts") -> list[dict[str, Any]]:
+    async def _send_parts(self, upload: dict[str, str], part: bytearray, parts: "_Parts") -> list[dict[str, Any]]:
         """Send each part while the next one is being received."""
         sent: list[dict[str, Any]] = []
         while part:
@@ -164,7 +164,7 @@ class S3Objects:
                 self._call(self._client.upload_part, **upload, PartNumber=number, Body=part)
             )
             try:
-                part = b"" if parts.ended else await parts.next()
+                part = bytearray() if parts.ended else await parts.next()
             finally:
                 answer = (await asyncio.gather(sending, return_exceptions=True))[0]
             if isinstance(answer, BaseException):
@@ -218,7 +218,7 @@ class _Parts:
         """What came in all."""
         return Received(self._count, self._hash.digest())
 
-    async def next(self) -> bytes:
+    async def next(self) -> bytearray:
         """The next part; `ended` is set with the last one. Raises LengthMismatch or ChecksumMismatch."""
         async for chunk in self._body:
             self._count += len(chunk)
@@ -235,9 +235,10 @@ class _Parts:
         self.ended = True
         return self._take(len(self._pending))
 
-    def _take(self, count: int) -> bytes:
-        part = bytes(memoryview(self._pending)[:count])
-        del self._pending[:count]
+    def _take(self, count: int) -> bytearray:
+        # The buffer itself is handed on and only what is over is copied: a part is never in memory twice.
+        part, self._pending = self._pending, self._pending[count:]
+        del part[count:]
         return part
 
 
