@@ -9,6 +9,7 @@ from libs import clock, eventlog, http1, process
 from libs import ids as ids_
 from libs.db import Database
 from libs.db.listener import Listener
+from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
@@ -64,7 +65,9 @@ def build(
     openings = Openings(database, replica=ids(), ids=ids, limits=bounds, held=lambda: _held(open_streams, bounds))
     subscriptions = Subscriptions(hub, openings, open_streams, limits=bounds, figures=figures)
     health = Health()
+    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     parts: list[process.Part] = [
+        tracer,
         database,
         auth,
         hub,
@@ -73,7 +76,7 @@ def build(
         subscriptions,
         SessionWatch(sessions or auth, open_streams, bounds),
         Monitor(health, {"database": database.check}),
-        *_doors(config, Publisher(database), subscriptions, health, metrics, now),
+        *_doors(config, Publisher(database), subscriptions, health, metrics, tracer, now),
     ]
     return process.App(
         "events", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
@@ -86,6 +89,7 @@ def _doors(
     subscriptions: Subscriptions,
     health: Health,
     metrics: Metrics,
+    tracer: trace.Tracer,
     now: clock.Clock,
 ) -> list[process.Part]:
     verifier = Verifier("events", _keys(config, "user_token_keys"))
@@ -97,11 +101,12 @@ def _doors(
     doors: list[process.Part] = [
         MetricsServer(config.metrics_address, metrics.registry),
         Server(
-            config.grpc_address, [served], service="events", verifier=verifier, health=health, metrics=metrics, now=now
+            config.grpc_address, [served], service="events", verifier=verifier, health=health, metrics=metrics,
+            tracer=tracer, now=now,
         ),
     ]  # fmt: skip
     if config.http_address:
-        endpoint = Endpoint(subscriptions, verify=verifier.verify, now=now)
+        endpoint = Endpoint(subscriptions, verify=verifier.verify, metrics=metrics, now=now)
         # A little longer than ours, so that a slow reader is cut, and counted, by the stream itself.
         web = http1.Limits(connections=config.max_connections, write_seconds=config.write_seconds + 2)
         doors.append(http1.Server(config.http_address, endpoint, limits=web))

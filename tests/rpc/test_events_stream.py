@@ -333,8 +333,9 @@ def published(who: User, data: str) -> pb.PublishRequest:
 async def test_a_process_told_to_stop_says_goodbye_and_leaves_with_exit_code_0(world: World) -> None:
     who = world.user()
     environment = world.environment("process", {})
+    inherited = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.events", env=os.environ | environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "services.events", env=inherited | environment, stderr=asyncio.subprocess.PIPE
     )
     replica = Replica(
         App("reader", [], edge_notice_seconds=0, drain_seconds=0), load(Config, environment), SessionBook()
@@ -358,9 +359,11 @@ async def test_a_process_told_to_stop_says_goodbye_and_leaves_with_exit_code_0(w
 async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
     """Wait until the process has logged a line with *word*."""
     assert process.stderr is not None
+    said = b""
     async with asyncio.timeout(SECONDS):
         while word not in (line := await process.stderr.readline()):
-            assert line, "the process has ended"
+            assert line, said
+            said += line
 
 
 async def test_nobody_but_append_can_write_a_stream(world: World) -> None:

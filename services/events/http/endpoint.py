@@ -1,6 +1,7 @@
 """The route: who asks, from where, then the stream. Temporary refusals keep EventSource alive, others end it."""
 
 import json
+from time import perf_counter
 from urllib.parse import parse_qs
 
 from libs.clock import Clock
@@ -8,6 +9,7 @@ from libs.errors import AppError, Kind
 from libs.http1 import Request, Response
 from libs.http1 import Stream as Answer
 from libs.observability import context, log
+from libs.observability.metric import Metrics
 from libs.rpc import errors
 from libs.rpc.policy import RoutePolicy, route
 from services.events.domain.errors import ForeignEvent, SessionEnded, SlowReader
@@ -31,20 +33,27 @@ _BUFFER_BYTES = 32 * 1024
 class Endpoint:
     """A handler for libs.http1.Server."""
 
-    def __init__(self, subscriptions: Subscriptions, *, verify: Verify, now: Clock) -> None:
-        self._subscriptions, self._verify, self._now = subscriptions, verify, now
+    def __init__(self, subscriptions: Subscriptions, *, verify: Verify, metrics: Metrics, now: Clock) -> None:
+        self._subscriptions, self._verify, self._metrics, self._now = subscriptions, verify, metrics, now
+        metrics.declare_http([PATH])
 
     async def __call__(self, request: Request) -> Response | Answer:
-        """Open the stream that *request* asks for, or say why not."""
+        """Open the stream that *request* asks for, or say why not; counted by the time until then."""
+        begun = perf_counter()
         request_id = context.accept(request.header(errors.REQUEST_ID))
         with context.bound(request=request_id):
-            policy = route(request.method, request.path)
-            if policy is None:
-                return Response(405 if request.path == PATH else 404, [(errors.REQUEST_ID, request_id)])
-            try:
-                return await self._open(request, policy, request_id)
-            except AppError as error:
-                return _refusal(error, request_id)
+            answer = await self._answer(request, request_id)
+        self._metrics.http_handled(request.path, request.method, answer.status, perf_counter() - begun)
+        return answer
+
+    async def _answer(self, request: Request, request_id: str) -> Response | Answer:
+        policy = route(request.method, request.path)
+        if policy is None:
+            return Response(405 if request.path == PATH else 404, [(errors.REQUEST_ID, request_id)])
+        try:
+            return await self._open(request, policy, request_id)
+        except AppError as error:
+            return _refusal(error, request_id)
 
     async def _open(self, request: Request, policy: RoutePolicy, request_id: str) -> Answer:
         who = caller(request, policy, self._verify, self._now())
