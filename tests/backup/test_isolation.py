@@ -56,13 +56,16 @@ def test_one_hidden_file_reads_as_empty(archived: Archived) -> None:
 
 
 def test_something_reached_from_inside_fails_the_check() -> None:
-    outside = ["open unix:/run/pg", "open file:/conf"]
+    asked = ["unix:/run/pg", "file:/conf"]
+    outside = [f"open {target}" for target in asked]
+    shut = [f"shut {target}" for target in asked]
     silent = ["listens 0", "interfaces 0"]
-    good = questions.judge_reach(["shut unix:/run/pg", "shut file:/conf", *silent], outside, hides=True)
-    reached = questions.judge_reach(["shut unix:/run/pg", "open file:/conf", *silent], outside, hides=True)
-    listening = questions.judge_reach(["shut unix:/run/pg", "listens 1", "interfaces 0"], outside, hides=True)
-    unanswered = questions.judge_reach([], outside, hides=True)
+    good = questions.judge_reach(asked, [*shut, *silent], outside)
+    reached = questions.judge_reach(asked, [shut[0], outside[1], *silent], outside)
+    listening = questions.judge_reach(asked, [*shut, "listens 1", "interfaces 0"], outside)
+    unanswered = questions.judge_reach(asked, [], outside)
     assert [check.ok for check in good] == [True, True]
     assert [check.ok for check in reached] == [False, True]
     assert [check.ok for check in listening] == [True, False]
     assert [check.ok for check in unanswered] == [False, False]
+    assert [check.check for check in questions.judge_reach([], silent, [])] == ["isolation_no_network"]

@@ -107,10 +107,12 @@ class Questions:
 
     async def _reach(self) -> list[Check]:
         began = time.monotonic()
+        # Paths cross network namespaces: without a mount namespace only what needs a network can be judged.
+        asked = [target for target in self._outside if self._isolation.hides or target.startswith("tcp:")]
         inside = await self._inside()
         outside = await _probe_here(self._outside)
         spent = time.monotonic() - began
-        return [replace(check, elapsed_seconds=spent) for check in judge_reach(inside, outside, self._isolation.hides)]
+        return [replace(check, elapsed_seconds=spent) for check in judge_reach(asked, inside, outside)]
 
     async def _inside(self) -> list[str]:
         """What probe.py says when the copy's own server runs it, in the server's own namespaces."""
@@ -127,23 +129,19 @@ async def _probe_here(targets: Sequence[str]) -> list[str]:
     return done.out.splitlines()
 
 
-def judge_reach(inside: Sequence[str], outside: Sequence[str], hides: bool) -> list[Check]:
-    """The two checks in the probe's lines, seen from inside the copy and from outside.
-
-    hides: whether paths are out of the copy's sight too; otherwise only what needs a network is judged.
-    """
-    answered = [line.split(" ", 1) for line in inside if line.startswith(("open ", "shut "))]
-    judged = [(state, target) for state, target in answered if hides or target.startswith("tcp:")]
-    reached = [target for state, target in judged if state == "open"]
-    control = sum(f"open {target}" in outside for _, target in judged)
+def judge_reach(asked: Sequence[str], inside: Sequence[str], outside: Sequence[str]) -> list[Check]:
+    """The checks in the probe's lines about the targets *asked*, seen from inside the copy and from outside."""
+    reached = [target for target in asked if f"open {target}" in inside]
+    answered = [target for target in asked if f"shut {target}" in inside]
+    control = sum(f"open {target}" in outside for target in asked)
     detail = f"reached {', '.join(reached)}" if reached else f"{control} of them answer outside, none inside"
     facts = dict(line.split(" ", 1) for line in inside if line.startswith(("listens ", "interfaces ")))
     silent = facts.get("listens") == "0" and facts.get("interfaces") == "0"
     seen = f"{facts.get('interfaces', '?')} network interfaces, {facts.get('listens', '?')} listening TCP sockets"
-    return [
-        Check("isolation_production_unreachable", bool(judged) and not reached, len(judged), detail),
-        Check("isolation_no_network", silent, 2, seen),
-    ]
+    network = Check("isolation_no_network", silent, 2, seen)
+    if not asked:
+        return [network]
+    return [Check("isolation_production_unreachable", len(answered) == len(asked), len(asked), detail), network]
 
 
 async def _soon(check: Check) -> Check:

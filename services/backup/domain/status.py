@@ -39,14 +39,17 @@ class Status:
 
 
 def window(repository: Repository | None, beats: Sequence[Beat], *, now: datetime) -> Window:
-    """The restorable time: from the end of the oldest backup to the newest heartbeat whose WAL is in the repository."""
+    """The restorable time: from the end of the oldest backup to the newest heartbeat whose WAL is in the repository.
+
+    A backup that ended after that heartbeat is restorable to its own end, so then that is the latest moment.
+    """
     if repository is None:
         return Window(None, None, None, ())
     archived = [beat for beat in beats if heartbeat.archived(beat, repository.archive_max)]
     recent = tuple(archived[::-1][:RECENT])
-    if not repository.backups or not archived:
+    if not repository.backups:
         return Window(None, None, None, recent)
-    newest = archived[-1].created_at
+    newest = max([repository.backups[-1].ended_at + STOP_PRECISION, *(beat.created_at for beat in archived[-1:])])
     exposure = max(0.0, (now - newest).total_seconds())
     return Window(repository.backups[0].ended_at + STOP_PRECISION, newest, exposure, recent)
 
