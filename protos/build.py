@@ -30,6 +30,7 @@ PROTOS = ROOT / "protos"
 STUBS = ROOT / "libs" / "client" / "src" / "holdfast"
 IMAGE = ROOT / "libs" / "rpc" / "image.binpb"
 RULES = "buf/validate/validate.proto"
+DETAILS = "google/rpc/error_details.proto"  # not imported by the contract; the edge turns them into JSON
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -61,7 +62,7 @@ def build_image(work: Path) -> descriptor_pb2.FileDescriptorSet:
     image = work / "image.binpb"
     run_protoc(
         f"-I{PROTOS}", f"-I{include}", f"-I{builtin}", f"--descriptor_set_in={rules}",
-        "--include_imports", "--include_source_info", f"--descriptor_set_out={image}", *sources(),
+        "--include_imports", "--include_source_info", f"--descriptor_set_out={image}", *sources(), DETAILS,
     )  # fmt: skip
     return descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes())
 
@@ -70,7 +71,7 @@ def without_rules(image: descriptor_pb2.FileDescriptorSet) -> descriptor_pb2.Fil
     """The same contract with no trace of buf/validate: its options reach us as unknown fields, so they are cleared."""
     bare = descriptor_pb2.FileDescriptorSet()
     for file in image.file:
-        if file.name == RULES:
+        if file.name in (RULES, DETAILS):
             continue
         copy = bare.file.add()
         copy.CopyFrom(file)

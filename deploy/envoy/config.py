@@ -34,7 +34,7 @@ class Edge:
 
     upstreams: target by cluster, `unix:/path` or `host:port`: `<service>_grpc` for each service, `auth_check`,
     `files_http`, `events_http`. certificate_file: a file of the secret discovery service, see certificate_document.
-    admin_socket: path of the admin pipe.
+    admin_socket: path of the admin pipe. contract_image: the descriptor image that `make protos` builds.
     """
 
     host: str
@@ -44,6 +44,7 @@ class Edge:
     metrics_port: int
     admin_socket: str
     certificate_file: Path
+    contract_image: Path
     upstreams: Mapping[str, str]
     allowed_origins: tuple[str, ...]
     anonymous_per_minute: int
@@ -63,6 +64,8 @@ def render(edge: Edge) -> str:
         "metrics_port": edge.metrics_port,
         "certificate_file": str(edge.certificate_file),
         "certificate_directory": str(edge.certificate_file.parent),
+        "contract_image": str(edge.contract_image),
+        "json_services": json_services(),
         "early_mutations": [*identity_mutations(), bounded_request_id()],
         "identity_mutations": identity_mutations(),
         "response_mutations": response_mutations(),
@@ -81,6 +84,12 @@ def render(edge: Edge) -> str:
     }
     template = Template((resources.files("deploy.envoy") / "envoy.yaml").read_text(encoding="utf-8"))
     return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def json_services() -> list[str]:
+    """The services that callers from outside may reach, by full name: their unary methods take JSON too."""
+    declared = policy.all_methods().items()
+    return sorted({path.split("/")[1] for path, method in declared if method.access is not policy.Access.SERVICE})
 
 
 def identity_mutations() -> list[Json]:

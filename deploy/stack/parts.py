@@ -22,6 +22,7 @@ from deploy.stack.credentials import STACK, Vault
 from deploy.stack.layout import SERVICES, Layout, Settings
 from deploy.stack.postgres import Cluster, binaries
 from deploy.stack.supervise import Program, drop_prefix
+from libs.rpc.validate import IMAGE
 
 STORE_PORTS = {
     "s3": "s3",
@@ -132,7 +133,6 @@ class Parts:
         """What fills Envoy's configuration."""
         upstreams = {f"{service}_grpc": self.target(service, "grpc") for service in SERVICES}
         upstreams |= {f"{service}_http": self.target(service, "http") for service in ("files", "events")}
-        own = (self.edge_url, f"https://localhost:{self.ports['edge']}")
         return Edge(
             host=self.settings.edge_host,
             edge_port=self.ports["edge"],
@@ -141,8 +141,9 @@ class Parts:
             metrics_port=self.ports["edge_metrics"],
             admin_socket=str(self.where.run / "edge.admin.sock"),
             certificate_file=self.where.pki / "edge" / "sds.json",
+            contract_image=IMAGE,
             upstreams={**upstreams, "auth_check": self.target("auth", "http")},
-            allowed_origins=(*own[:1], *self.settings.allowed_origins),
+            allowed_origins=(self.edge_url, *self.settings.allowed_origins),
             anonymous_per_minute=self.settings.anonymous_per_minute,
             address_per_minute=self.settings.address_per_minute,
             max_upload_bytes=self.settings.max_upload_bytes,

@@ -5,6 +5,7 @@ what a service would have seen, header by header and trailer by trailer.
 """
 
 import json
+import queue
 import socket
 import ssl
 import subprocess
@@ -26,6 +27,7 @@ import h2.events
 
 from deploy.envoy.config import Edge, certificate_document, render
 from deploy.stack import pki
+from libs.rpc.validate import IMAGE
 from tests.support.seaweed import free_ports
 from tests.support.tools import tool
 
@@ -94,17 +96,33 @@ def check_server(path: Path, answers: Answers) -> UnixServer:
     return UnixServer(str(path), Check)
 
 
-def http_echo(path: Path) -> UnixServer:
-    """An HTTP/1 upstream that answers with the headers it got; `/v1/events` streams one event for each line put in
-    `events`.
-    """
+Feed = queue.Queue[bytes | None]
+"""What an event stream is to say next; None ends it."""
+
+
+def http_echo(path: Path, feed: Feed) -> UnixServer:
+    """An HTTP/1 upstream that answers with the headers it got, and an event stream with what is put into *feed*."""
 
     class Echo(Quiet):
         def answer(self) -> None:
+            if self.headers.get("accept") == "text/event-stream":
+                self.stream()
+                return
             length = int(self.headers.get("content-length", "0"))
             received = len(self.rfile.read(length)) if length else 0
             seen = {"headers": [(k.lower(), v) for k, v in self.headers.items()], "trailers": [], "received": received}
             self.reply(200, [("content-type", "application/json")], json.dumps(seen).encode())
+
+        def stream(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            self.wfile.flush()
+            while (words := feed.get()) is not None:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(words), words))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer
 
@@ -182,7 +200,7 @@ class BareEdge:
     """A running Envoy with an echo behind every route."""
 
     def __init__(self, directory: Path, **changed: Any) -> None:
-        self.answers = Answers()
+        self.answers, self.feed = Answers(), Feed()
         self.directory = directory
         self.port, self.redirect_port, self.metrics_port = free_ports(3)
         now = datetime.now(UTC)
@@ -196,7 +214,7 @@ class BareEdge:
             "host": "127.0.0.1", "edge_port": self.port, "redirect_port": self.redirect_port,
             "metrics_host": "127.0.0.1", "metrics_port": self.metrics_port, "admin_socket": str(self.admin_socket),
             "certificate_file": document, "upstreams": self._upstreams(), "allowed_origins": (self.url,),
-            "anonymous_per_minute": 100_000, "address_per_minute": 100_000, "max_upload_bytes": 1_000_000,
+            "contract_image": IMAGE, "anonymous_per_minute": 100_000, "address_per_minute": 100_000, "max_upload_bytes": 1_000_000,
         }  # fmt: skip
         (directory / "envoy.yaml").write_text(render(Edge(**values | changed)), encoding="utf-8")
 
@@ -213,7 +231,7 @@ class BareEdge:
     @contextmanager
     def running(self) -> Iterator["BareEdge"]:
         """Envoy and what stands behind it, until the block ends."""
-        servers = [check_server(self.directory / "check.sock", self.answers), http_echo(self.directory / "h1.sock")]
+        servers = [check_server(self.directory / "check.sock", self.answers), http_echo(self.directory / "h1.sock", self.feed)]
         for server in servers:
             threading.Thread(target=server.serve_forever, daemon=True).start()
         echo = H2Echo(self.directory / "h2.sock")

@@ -7,13 +7,14 @@ rest. Any fault denies with 503.
 
 import base64
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 from libs.errors import AppError, Unavailable
 from libs.http1 import Request, Response
 from libs.observability import context, log
 from libs.rpc import errors
-from libs.rpc.policy import ROLES, Access, Effect, Policy, RoutePolicy, all_methods, route
+from libs.rpc.policy import ROLES, Access, Effect, MethodPolicy, Policy, RoutePolicy, all_methods, route
 from services.auth.domain.admission import GRPC, Ask, Needs, Rule
 from services.auth.domain.errors import ContentTypeNotAllowed, NoSuchRoute
 from services.auth.ops.admission import Admission, Admitted
@@ -29,10 +30,7 @@ class Check:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._methods = {
-            name: _rule(found, found.audience, grpc=True, refreshes=name == REFRESH)
-            for name, found in all_methods().items()
-        }
+        self._methods = {name: _method_rule(name, found) for name, found in all_methods().items()}
 
     def quick(self, request: Request) -> Response | None:
         """The answer when it is known or a denial needs no row; None otherwise."""
@@ -122,19 +120,20 @@ def _retry(error: AppError) -> list[tuple[str, str]]:
     return [] if seconds is None else [("retry-after", str(max(1, round(seconds))))]
 
 
+def _method_rule(name: str, found: MethodPolicy) -> Rule:
+    unary = not (found.client_streaming or found.server_streaming)
+    return replace(_rule(found, found.audience, grpc=True), json=unary, refreshes=name == REFRESH)
+
+
 def _route_rule(declared: RoutePolicy) -> Rule:
-    return _rule(declared, declared.audience, grpc=False, content_types=declared.content_types)
+    return replace(_rule(declared, declared.audience, grpc=False), content_types=declared.content_types)
 
 
-def _rule(
-    found: Policy, audience: str, *, grpc: bool, refreshes: bool = False, content_types: frozenset[str] = frozenset()
-) -> Rule:
+def _rule(found: Policy, audience: str, *, grpc: bool) -> Rule:
     return Rule(
         audience=audience,
         needs=_NEEDS.get(found.access, Needs.ROLE),
         roles=ROLES.get(found.access, frozenset()),
         writes=found.effect is Effect.WRITE,
         grpc=grpc,
-        content_types=content_types,
-        refreshes=refreshes,
     )
