@@ -74,7 +74,7 @@ class Decision:
         """The ErrorInfo's reason of a denial, in whichever form it came."""
         if "grpc-status-details-bin" not in self.headers:
             return str(json.loads(self.body)["error"]["reason"])
-        return reason_of(_unbase64(self.headers["grpc-status-details-bin"]))
+        return reason_of(unbase64(self.headers["grpc-status-details-bin"]))
 
 
 @dataclass(slots=True)
@@ -278,7 +278,8 @@ async def refused(code: grpc.StatusCode, why: str) -> AsyncIterator[None]:
     assert (caught.value.code(), reason(caught.value)) == (code, why), caught.value.details()
 
 
-def _unbase64(text: str) -> bytes:
+def unbase64(text: str) -> bytes:
+    """The bytes of base64, padded or not."""
     return base64.b64decode(text + "=" * (-len(text) % 4))
 
 
