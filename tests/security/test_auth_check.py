@@ -19,6 +19,7 @@ from tests.support.tokens import keys
 
 GET_ME, SIGN_OUT, REFRESH = f"{AUTH}/GetMe", f"{AUTH}/SignOut", f"{AUTH}/RefreshSession"
 LIST = "/holdfast.files.v1.FileService/ListFiles"
+DOWNLOAD = "/holdfast.files.v1.FileService/DownloadFile"
 METHODS = all_methods()
 
 
