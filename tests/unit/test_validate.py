@@ -1,15 +1,19 @@
 """The bounds of the contract are compiled at start and every breach is told at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from holdfast.auth.v1 import auth_service_pb2 as auth
 from holdfast.auth.v1 import token_service_pb2 as token
 from holdfast.files.v1 import file_service_pb2 as files
 from libs.errors import InvalidArgument
 from libs.rpc import policy
-from libs.rpc.validate import Rules, RulesMissing
+from libs.rpc.validate import IMAGE, Rules, RulesMissing
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,35 @@ def test_rules_that_are_absent_stop_the_start(rules: Rules, tmp_path: Path) -> N
 def test_every_request_of_the_contract_compiles(rules: Rules) -> None:
     for method in policy.all_methods().values():
         rules.compiled(method.request_type)
+
+
+RULES_TAG = b"\xba\x48"
+"""Field 1159, length-delimited: how an option of buf.validate begins on the wire."""
+
+
+def unbounded(message: Descriptor, seen: set[str]) -> Iterator[str]:
+    """Text, bytes and lists of our own that anyone may send at any length, by full name."""
+    if message.full_name in seen or not message.full_name.startswith("holdfast."):
+        return
+    seen.add(message.full_name)
+    for field in message.fields:
+        if field.message_type is not None:
+            yield from unbounded(field.message_type, seen)
+        open_ended = field.is_repeated or field.type in (field.TYPE_STRING, field.TYPE_BYTES)
+        if open_ended and RULES_TAG not in field.GetOptions().SerializeToString():
+            yield field.full_name
+
+
+@pytest.mark.control("T11", "every field of a request has a declared bound")
+def test_every_field_of_a_request_has_a_declared_bound() -> None:
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(IMAGE.read_bytes()).file:
+        pool.AddSerializedFile(file.SerializeToString())
+    seen: set[str] = set()
+    types = [pool.FindMessageTypeByName(method.request_type) for method in policy.all_methods().values()]
+    assert [name for found in types for name in unbounded(found, seen)] == []
+    assert {found.full_name for found in types} < seen
+    answer = pool.FindMessageTypeByName("holdfast.auth.v1.VerifyEmailResponse")
+    assert list(unbounded(answer, set())) == [
+        "holdfast.auth.v1.VerifyEmailResponse.email"
+    ]  # the control: it does see one

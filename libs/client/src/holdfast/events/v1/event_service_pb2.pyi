@@ -242,7 +242,9 @@ class Goodbye(_message.Message):
 
     CAUSE_FIELD_NUMBER: _builtins.int
     cause: _builtins.str
-    """"rotation" (connect again), "draining" (connect again), "session_ended" (sign in), "slow_reader" (connect again)."""
+    """"rotation" (connect again), "draining" (connect again), "session_ended" (sign in), "slow_reader" (connect again),
+    "unavailable" (connect again later).
+    """
     def __init__(
         self,
         *,
