@@ -289,7 +289,7 @@ class Parts:
             }
         if name == "events":
             return {"auth_address": self.target("auth", "grpc")}
-        hidden = (self.cluster.data_dir, self.where.secrets, self.where.state / "store", self.where.run)
+        hidden = (self.where.state, self.where.run)  # what a copy needs of them is kept in its sight
         return {
             "operator_socket": str(self.where.operator_socket),
             "state_dir": str(self.where.state / "backup"),
@@ -299,6 +299,7 @@ class Parts:
             "stanza": STANZA,
             "postgres_binaries": str(binaries()),
             "hidden_paths": ",".join(map(str, hidden)),
+            "drill_probes": f"tcp:127.0.0.1:{self.ports['s3']},unix:{self.where.run / 'auth.grpc.sock'}",
         }
 
     def _program(self, name: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> Program:
