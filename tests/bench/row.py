@@ -3,7 +3,7 @@
 import operator
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
@@ -72,6 +72,16 @@ def alternating(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
         for figure, side in zip(figures, sides, strict=True):
             figure.append(side())
     return figures
+
+
+def middles(figures: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The median of each name over rounds that have the same names."""
+    return {name: statistics.median(figure[name] for figure in figures) for name in figures[0]}
+
+
+def listed(figures: Mapping[str, float], unit: str, digits: int = 1) -> str:
+    """Named figures on one line."""
+    return ", ".join(f"{name} {figure:.{digits}f}" for name, figure in figures.items()) + f" {unit}"
 
 
 def machine() -> str:
