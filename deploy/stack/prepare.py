@@ -102,20 +102,29 @@ def own(path: Path, *, deep: bool = True) -> None:
                 os.lchown(os.path.join(root, name), user, group)
 
 
+def laid_out(parts: Parts, revision: str) -> bool:
+    """Whether data() was done for *revision* and has nothing to do."""
+    stamp = parts.where.state / "data.stamp"
+    return stamp.exists() and stamp.read_text(encoding="ascii") == data_print(parts, revision)
+
+
+def data_print(parts: Parts, revision: str) -> str:
+    """What stands for the work of data()."""
+    return hashlib.sha256(f"{revision}\0{parts.pgbackrest_file.read_text(encoding='utf-8')}".encode()).hexdigest()
+
+
 def data(parts: Parts, revision: str) -> list[str]:
     """Roles, migrations, buckets and the stanza, unless all of it was done for *revision*; what was done, for a
     person.
     """
-    stamp = parts.where.state / "data.stamp"
-    wanted = hashlib.sha256(f"{revision}\0{parts.pgbackrest_file.read_text(encoding='utf-8')}".encode()).hexdigest()
-    if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+    if laid_out(parts, revision):
         return []
     parts.store.create_buckets()
     passwords = parts.vault.role_passwords()
     parts.cluster.bootstrap(passwords)
     ran = parts.cluster.migrate(passwords["holdfast_owner"])
     stanza(parts)
-    stamp.write_text(wanted, encoding="ascii")
+    (parts.where.state / "data.stamp").write_text(data_print(parts, revision), encoding="ascii")
     return [f"{step.tree} {step.revision}" for step in ran]
 
 

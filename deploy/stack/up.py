@@ -62,7 +62,9 @@ def up(where: Layout, report: Report) -> Parts:
             running = running_parts(supervisor)
             idle = [name for part in every if part.name not in running for name in part.ports]
             ports.refuse_clashes(parts.ports, idle)
-        begin(supervisor, [part for part in every if part.name not in SERVICES])
+        # Services wait for nothing themselves, so where their tables stand already they load while the store starts.
+        early = every if prepare.laid_out(parts, installed) else [part for part in every if part.name not in SERVICES]
+        begin(supervisor, early)
         with report.step("Postgres and object store"):
             wait(supervisor, parts.foundations(), where)
         with report.step("roles, tables, buckets, backup stanza"):
