@@ -6,6 +6,7 @@ Secrets are in the configuration file (0600) alone; nothing secret is ever an ar
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ _NOT_IN_ARCHIVE = 1
 _EMPTY_STATUS = {1, 2}  # no stanza path yet, no backup yet: sound, and nothing there
 _INFO_SECONDS = 60.0
 _WORK_SECONDS = 6 * 3600.0
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0  # each look costs a tenth of a second of one core that the backup itself could use
+_LABEL = re.compile(r"new backup label = (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,7 @@ class PgBackRest:
         return parse_info(done.out, self.stanza)
 
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:
-        """One backup; the one that is new in the repository afterwards, and not damaged."""
-        before = {stored.label for stored in (await self.inspect()).backups}
+        """One backup: the one the engine names, found in the repository afterwards and not damaged."""
         watching = asyncio.create_task(self._watch(progress))
         try:
             done = await self._run("backup", self.config, f"--type={type.value}", timeout_seconds=_WORK_SECONDS)
@@ -59,7 +60,8 @@ class PgBackRest:
                 await watching
         _judge("backup", done)
         after = await self.inspect()
-        fresh = [stored for stored in after.backups if stored.label not in before]
+        named = _LABEL.search(done.out)
+        fresh = [stored for stored in after.backups if named and stored.label == named[1]]
         if not fresh or not after.healthy:
             raise EngineFailed(
                 f"The backup ended, but the repository does not show it: {after.message}", command="backup"
