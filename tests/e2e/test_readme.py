@@ -1,0 +1,95 @@
+"""The README's examples, run as they stand there but for the addresses of the test's own stack."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from holdfast.usertoken.keys import write_keys
+from tests.support import tokens
+from tests.support.seaweed import free_ports
+from tests.support.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def example(name: str) -> str:
+    """The code behind the mark of this name."""
+    found = re.search(rf"<!-- example:{name} -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found is not None, f"README.md has no example {name}"
+    return found[1]
+
+
+def at(stack: Stack, code: str) -> str:
+    """*code* for the test's stack instead of the usual one."""
+    programs = stack.layout.python.parent
+    return (
+        code.replace("https://127.0.0.1:8443", stack.edge_url)
+        .replace("$PWD/.holdfast/venv/bin", str(programs))
+        .replace(".holdfast/ca.pem", str(stack.ca_file))
+    )
+
+
+def seeing() -> dict[str, str]:
+    """An environment in which this checkout's client is installed."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "libs/client/src")}
+
+
+@pytest.fixture(scope="module")
+def environment(stack: Stack) -> dict[str, str]:
+    """What a shell beside the stack has."""
+    return {**seeing(), "HOLDFAST_STACK": str(stack.layout.stack_json)}
+
+
+@pytest.fixture(scope="module")
+def curl(stack: Stack, environment: dict[str, str]) -> str:
+    """What the curl example prints, its endless last line cut after a while."""
+    code = at(stack, example("curl")).replace("curl -sSN", "curl -sSN --max-time 3")
+    done = subprocess.run(
+        ["bash", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 28, done.stdout + done.stderr  # curl's own code for a stream cut by --max-time
+    return done.stdout
+
+
+@pytest.mark.stack
+def test_the_curl_example_stores_reads_and_follows(curl: str) -> None:
+    assert '"path":"notes/hello.txt"' in curl.replace(": ", ":")
+    assert "MIT License" in curl
+    assert "event: file.created" in curl
+
+
+@pytest.mark.stack
+def test_the_client_example_uploads_and_sees_an_event(stack: Stack, curl: str, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", at(stack, example("client"))],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "b'hello'" in done.stdout
+    assert "file.created" in done.stdout
+
+
+def test_the_protect_example_lets_nobody_in_without_a_token(tmp_path: Path) -> None:
+    (tmp_path / "user_token_keys").write_bytes(write_keys(tokens.keys("billing")))
+    [port] = free_ports(1)
+    code = example("protect").replace("50051", str(port))
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=seeing()) as service:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=30)
+                alive = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+                assert alive.status == health_pb2.HealthCheckResponse.SERVING
+                anything = channel.unary_unary("/billing.v1.BillingService/GetInvoice", bytes, bytes)
+                token = (("x-user-token", tokens.user_token("billing")),)
+                for metadata, code_ in ((), grpc.StatusCode.UNAUTHENTICATED), (token, grpc.StatusCode.UNIMPLEMENTED):
+                    with pytest.raises(grpc.RpcError) as refused:
+                        anything(b"", metadata=metadata, timeout=10)
+                    assert refused.value.code() == code_
+        finally:
+            service.terminate()
