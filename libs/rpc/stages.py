@@ -29,9 +29,7 @@ from libs.rpc.errors import REQUEST_ID, DeadlineExceeded, masked
 from libs.rpc.policy import MethodPolicy, Policy
 from libs.rpc.validate import Rules
 
-ORDER = ("correlation", "trace", "log", "metric", "errors", "deadline", "auth", "validate", "idempotency")
-REQUIRED = frozenset(ORDER) - {"idempotency"}
-"""Idempotency joins when a method first keeps its answers (AIP-155); it has its place already."""
+ORDER = ("correlation", "trace", "log", "metric", "errors", "deadline", "auth", "validate")
 
 Run: TypeAlias = Callable[[Call], Awaitable[Any]]
 Parse: TypeAlias = Callable[[bytes], Any]
@@ -65,9 +63,9 @@ class Draining(AppError):
 
 
 def assert_order(stages: Sequence[Stage]) -> None:
-    """Raise ValueError unless every required stage is there, once, in the one order."""
+    """Raise ValueError unless every stage is there, once, in the one order."""
     names = [stage.name for stage in stages]
-    if not set(names) >= REQUIRED or names != [name for name in ORDER if name in names]:
+    if names != list(ORDER):
         raise ValueError(f"stages have to be {', '.join(ORDER)}; they are {', '.join(names)}")
 
 

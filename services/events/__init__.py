@@ -1,8 +1,8 @@
 """A durable stream of events for each user, over server-sent events and gRPC.
 
 Owns the schema `events`: `streams` (each user's newest and oldest offset), `entries` (the events), `epoch` (which
-life of the database the offsets belong to), `leases` (open streams of all replicas), `publications` (used
-request_ids). Does not own who may sign in (auth), and takes nobody's word for a user but the verified user token.
+life of the database the offsets belong to), `leases` (open streams of all replicas), `requests`
+(libs.idempotency). Does not own who may sign in (auth), and takes nobody's word for a user but the verified user token.
 
 Appending. `events.append(organization, user, type, data)` runs in the publisher's own transaction: it takes the
 user's counter row until commit, so offsets are dense and in order of commit, a rollback leaves no hole, and a reader

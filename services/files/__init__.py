@@ -1,7 +1,8 @@
 """Files: each user's own tree of named files, kept byte-exact in an object store, described by rows in Postgres.
 
-Owns: the schema `files` (tables files, versions), the bucket of file bytes, FileService and PUT/GET/HEAD /v1/files/…,
-the jobs that clean up. Does not own: who the caller is (auth), the event stream (`events.append`), the store itself.
+Owns: the schema `files` (tables files, versions, requests), the bucket of file bytes, FileService, PUT/GET/HEAD
+/v1/files/… and the jobs that clean up. Does not own: who the caller is (auth), the event stream (`events.append`), the
+store itself.
 
 A write: a `pending` version row and its expiry job in one transaction → bytes to `<user>/<object>/<version>` in the
 store, never to local disk → one committing transaction that locks the path's row, checks the conditions, makes the

@@ -102,7 +102,7 @@ async def test_a_repeated_request_id_publishes_once(world: World) -> None:
         changed = publish(who, '{"b": 1}', request_id=request_id)
         assert await code(stub.Publish(changed)) is grpc.StatusCode.INVALID_ARGUMENT
         assert (await stub.Publish(publish(who, request_id=str(uuid.uuid4())))).event.offset == 2
-        world.sql("UPDATE events.publications SET created_at = created_at - interval '25 hours'")
+        world.sql("UPDATE events.requests SET claimed_at = claimed_at - interval '25 hours'")
         assert (await stub.Publish(publish(who, request_id=request_id))).event.offset == 3
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -274,6 +275,39 @@ async def test_a_deleted_file_is_gone_at_once_and_its_path_is_free(service: Serv
     assert again.generation == 1
     assert again.name != stored.name
     assert await person.download(again.name) == b"two"
+
+
+async def test_a_repeated_delete_is_answered_again_and_deletes_once(service: Service) -> None:
+    person = service.person()
+    stored = await person.upload("a", b"one")
+    asked = pb.DeleteFileRequest(name=stored.name, etag=stored.etag, request_id=str(uuid.uuid4()))
+    for calls in (5, 1):
+        answers = await asyncio.gather(*(person.stub.DeleteFile(asked) for _ in range(calls)))
+        assert answers == [pb.DeleteFileResponse()] * calls
+    assert [kind for kind, _ in service.events(person.who)] == ["file.created", "file.deleted"]
+    assert service.audit(person.who) == ["file.created", "file.deleted"]
+    again = await person.upload("a", b"two")
+    await person.stub.DeleteFile(asked)
+    assert await person.download(again.name) == b"two"
+    with refused(StatusCode.NOT_FOUND, "FILE_NOT_FOUND"):
+        await person.stub.DeleteFile(pb.DeleteFileRequest(name=stored.name, request_id=str(uuid.uuid4())))
+
+
+async def test_a_request_id_used_for_another_delete_is_refused_and_deletes_nothing(service: Service) -> None:
+    person, request_id = service.person(), str(uuid.uuid4())
+    first, second = await person.upload("a", b"one"), await person.upload("b", b"two")
+    with refused(StatusCode.ABORTED, "ETAG_MISMATCH"):
+        await person.stub.DeleteFile(pb.DeleteFileRequest(name=first.name, etag='"x"', request_id=request_id))
+    await person.stub.DeleteFile(pb.DeleteFileRequest(name=first.name, request_id=request_id))
+    for other in (
+        pb.DeleteFileRequest(name=second.name, request_id=request_id),
+        pb.DeleteFileRequest(name=first.name, etag=first.etag, request_id=request_id),
+    ):
+        with refused(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"):
+            await person.stub.DeleteFile(other)
+    assert await listed(person) == ["b"]
+    await person.stub.DeleteFile(pb.DeleteFileRequest(name=second.name, request_id=str(uuid.uuid4())))
+    assert await listed(person) == []
 
 
 async def test_bytes_of_deleted_and_replaced_files_are_kept_for_the_recovery_window_and_then_removed(

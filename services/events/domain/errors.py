@@ -33,12 +33,6 @@ class EventInvalid(AppError):
     kind, reason = Kind.INVALID, "EVENT_INVALID"
 
 
-class RequestIdReused(AppError):
-    """The request_id was used before with another event."""
-
-    kind, reason = Kind.INVALID, "REQUEST_ID_REUSED"
-
-
 class Draining(AppError):
     """The server is stopping; another replica, or this one in a moment, goes on."""
 

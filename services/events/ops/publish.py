@@ -1,12 +1,12 @@
 """Appends to the caller's own stream."""
 
-import hashlib
-
+from libs import idempotency
 from libs.db import Database, retrying
 from libs.principal import User
-from services.events.domain.errors import RequestIdReused
 from services.events.domain.event import Event, check_data
-from services.events.store import entries, publications
+from services.events.store import entries
+
+_METHOD = "Publish"
 
 
 class Publisher:
@@ -26,15 +26,10 @@ class Publisher:
 
     async def _publish(self, who: User, type: str, data: str, request_id: str) -> Event:
         async with self._database.begin(who) as tx:
-            if request_id:
-                fingerprint = hashlib.sha256(f"{type}\0{data}".encode()).digest()
-                first = await publications.claim(tx, who, request_id, fingerprint)
-                if first is not None:
-                    if first[0] != fingerprint:
-                        raise RequestIdReused("The request_id was used before with another event.", field="request_id")
-                    kept = await entries.get(tx, first[1])
-                    return kept or Event(who.organization_id, who.user_id, first[1], type, data, tx.now())
+            first = await idempotency.claim(tx, _METHOD, request_id, type, data)
+            if first is not None:
+                kept = await entries.get(tx, int(first))
+                return kept or Event(who.organization_id, who.user_id, int(first), type, data, tx.now())
             offset = await entries.append(tx, who, type, data)
-            if request_id:
-                await publications.finish(tx, request_id, offset)
+            await idempotency.answer(tx, _METHOD, request_id, str(offset))
             return Event(who.organization_id, who.user_id, offset, type, data, tx.now())

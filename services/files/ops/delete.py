@@ -2,10 +2,9 @@
 
 from datetime import timedelta
 
-from libs import audit, eventlog, jobqueue
+from libs import audit, eventlog, idempotency, jobqueue
 from libs.principal import User
 from services.files.domain import file as decide
-from services.files.domain.file import File
 from services.files.domain.job import RemoveFile
 from services.files.ops.event import facts
 from services.files.ops.upload import Begin
@@ -18,9 +17,15 @@ class Delete:
     def __init__(self, begin: Begin, *, recovery: timedelta) -> None:
         self._begin, self._recovery = begin, recovery
 
-    async def __call__(self, who: User, file_id: str, *, if_match: str = "") -> File:
-        """Make the file a tombstone; its path is free at once. Raises FileNotFound, EtagMismatch."""
+    async def __call__(self, who: User, file_id: str, *, if_match: str = "", request_id: str = "") -> None:
+        """Make the file a tombstone; its path is free at once.
+
+        request_id: "" for none; a repeat within 24 hours changes nothing more. Raises FileNotFound, EtagMismatch,
+        RequestIdReused.
+        """
         async with self._begin(who) as tx:
+            if await idempotency.claim(tx, "DeleteFile", request_id, file_id, if_match) is not None:
+                return
             gone = decide.delete(await files.lock(tx, file_id), if_match=if_match, now=tx.now())
             await files.save(tx, gone)
             await jobqueue.put(tx, RemoveFile(gone.id), run_at=tx.now() + self._recovery)
@@ -28,4 +33,3 @@ class Delete:
             await eventlog.append(
                 tx, organization_id=who.organization_id, user_id=who.user_id, type="file.deleted", data=facts(gone)
             )
-            return gone

@@ -66,7 +66,7 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Context) -> pb.DeleteFileResponse:
         """Make a file a tombstone."""
         who = user(context)
-        await self._delete(who, _id(request.name, who), if_match=request.etag)
+        await self._delete(who, _id(request.name, who), if_match=request.etag, request_id=request.request_id)
         return pb.DeleteFileResponse()
 
 
