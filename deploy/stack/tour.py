@@ -272,9 +272,9 @@ class Tour:
         """Three heartbeats are made, the moment between two of them is restored and proved."""
         with grpc.insecure_channel(f"unix:{self.where.operator_socket}") as channel:
             recovery, drills = BackupServiceStub(channel), DrillServiceStub(channel)
-            for _ in range(3):
-                status = recovery.GetRecoveryStatus(backup.GetRecoveryStatusRequest(advance=True), timeout=120)
-            after, wanted = status.recent_heartbeats[1], status.recent_heartbeats[2]
+            wanted, after, _ = (
+                recovery.CreateHeartbeat(backup.CreateHeartbeatRequest(), timeout=120).heartbeat for _ in range(3)
+            )
             between = (
                 wanted.create_time.ToDatetime() + (after.create_time.ToDatetime() - wanted.create_time.ToDatetime()) / 2
             )

@@ -7,7 +7,7 @@ never the truth: it may be what is lost. Truth is the repository for backups and
 
 Heartbeats. Each is a row (sequence, created_at, lsn, timeline, wal, HMAC signature) written under a locked counter: the
 numbers are dense and beat k+1 begins after beat k was committed. One loop writes one each `heartbeat_seconds`; whoever
-needs a moment now asks GetRecoveryStatus(advance), which also ends the WAL segment and waits until it is in the
+needs a moment now asks CreateHeartbeat, which also ends the WAL segment and waits until it is in the
 repository. RPO exposure is the age of the newest beat whose segment is there, as the repository itself says.
 
 A drill is a value that moves through select → restore → replay → promote → check → teardown; each step is in the

@@ -71,9 +71,9 @@ class Operator:
 
     def archived_moment(self) -> datetime:
         """A moment between two heartbeats that are both in the repository."""
-        for _ in range(2):
-            asked = pb.GetRecoveryStatusRequest(advance=True)
-            later, earlier = self.backups.GetRecoveryStatus(asked, timeout=CALL_SECONDS).recent_heartbeats[:2]
+        earlier, later = (
+            self.backups.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=CALL_SECONDS).heartbeat for _ in range(2)
+        )
         return middle(earlier, later).replace(tzinfo=UTC)
 
 

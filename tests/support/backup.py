@@ -275,7 +275,9 @@ class Operator:
 
     def status(self, *, advance: bool = False) -> pb.GetRecoveryStatusResponse:
         """The recovery status."""
-        return self.backups.GetRecoveryStatus(pb.GetRecoveryStatusRequest(advance=advance), timeout=60)
+        if advance:
+            self.backups.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=60)
+        return self.backups.GetRecoveryStatus(pb.GetRecoveryStatusRequest(), timeout=60)
 
     def back_up(self, type: "pb.BackupType.ValueType") -> pb.Backup:
         """A backup, followed to its end."""

@@ -54,6 +54,7 @@ def requests(user: str) -> Mapping[str, Message]:
             "GetBackup": backup.GetBackupRequest(name=f"backups/{ABSENT}"),
             "ListBackups": backup.ListBackupsRequest(),
             "WatchBackup": backup.WatchBackupRequest(name=f"backups/{ABSENT}"),
+            "CreateHeartbeat": backup.CreateHeartbeatRequest(),
             "GetRecoveryStatus": backup.GetRecoveryStatusRequest(),
         },
         "holdfast.backup.v1.DrillService": {

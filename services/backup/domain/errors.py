@@ -60,10 +60,10 @@ class EngineAway(AppError):
 class Interrupted(AppError):
     """The service ended while this was under way."""
 
-    kind, reason = Kind.UNAVAILABLE, "UNAVAILABLE"
+    kind, reason = Kind.UNAVAILABLE, "INTERRUPTED"
 
 
 class ChecksFailed(AppError):
     """The copy was restored and at least one question about it was answered wrongly."""
 
-    kind, reason = Kind.INTERNAL, "INTERNAL"
+    kind, reason = Kind.INTERNAL, "DRILL_CHECK_FAILED"

@@ -8,6 +8,7 @@ from libs.errors import AppError
 from libs.principal import System
 from services.backup.adapters.engine import Engine
 from services.backup.domain.errors import EngineAway
+from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import Repository
 from services.backup.domain.status import Status, behind, window
 from services.backup.ops.backups import Backups
@@ -68,8 +69,8 @@ class Recovery:
             warnings=tuple(warnings),
         )
 
-    async def advance(self) -> None:
-        """Write a heartbeat, end the segment, and wait until it is in the repository.
+    async def advance(self) -> Beat:
+        """Write a heartbeat, end the segment, and wait until it is in the repository; the heartbeat.
 
         Raises Unavailable without a database, EngineAway when the segment is not archived in time.
         """
@@ -85,6 +86,7 @@ class Recovery:
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineAway("The newest WAL segment was not archived in time.", wal=ended)
             await asyncio.sleep(_POLL_SECONDS)
+        return beat
 
     async def _repository(self, warnings: list[str]) -> Repository | None:
         try:

@@ -45,12 +45,14 @@ class BackupServicer(grpc_pb.BackupServiceServicer):
         async for one in self._backups.watch(names.BACKUP.parse(request.name)["backup"]):
             yield pb.WatchBackupResponse(backup=messages.backup(one))
 
+    async def CreateHeartbeat(self, request: pb.CreateHeartbeatRequest, context: Context) -> pb.CreateHeartbeatResponse:
+        """A heartbeat, written and archived now."""
+        return pb.CreateHeartbeatResponse(heartbeat=messages.heartbeat(await self._recovery.advance()))
+
     async def GetRecoveryStatus(
         self, request: pb.GetRecoveryStatusRequest, context: Context
     ) -> pb.GetRecoveryStatusResponse:
         """What can be restored now."""
-        if request.advance:
-            await self._recovery.advance()
         return messages.status(await self._recovery.status())
 
 

@@ -11,6 +11,7 @@ from libs.errors import AppError, Kind
 from libs.rpc import errors
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Check, Drill, Phase, Proof
+from services.backup.domain.heartbeat import Beat
 from services.backup.domain.progress import Fault, State
 from services.backup.domain.repository import BackupType
 from services.backup.domain.status import Status
@@ -102,10 +103,13 @@ def status(value: Status) -> pb.GetRecoveryStatusResponse:
         last_backup=backup(value.last_backup) if value.last_backup else None,
         last_drill=drill(value.last_drill) if value.last_drill else None,
         warnings=value.warnings,
-        recent_heartbeats=[
-            pb.Heartbeat(sequence=beat.sequence, create_time=timestamp(beat.created_at)) for beat in window.recent
-        ],
+        recent_heartbeats=[heartbeat(beat) for beat in window.recent],
     )
+
+
+def heartbeat(value: Beat) -> pb.Heartbeat:
+    """The message of *value*."""
+    return pb.Heartbeat(sequence=value.sequence, create_time=timestamp(value.created_at))
 
 
 def _phase(value: Phase) -> pb.DrillPhase:

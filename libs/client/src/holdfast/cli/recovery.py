@@ -30,8 +30,10 @@ def recovery() -> None:
 def status(advance: bool, as_json: bool, path: str) -> None:
     """What can be restored now; exit code 1 when there are warnings."""
     with connected(path) as channel:
-        asked = pb.GetRecoveryStatusRequest(advance=advance)
-        found = BackupServiceStub(channel).GetRecoveryStatus(asked, timeout=CALL_SECONDS)
+        stub = BackupServiceStub(channel)
+        if advance:
+            stub.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=CALL_SECONDS)
+        found = stub.GetRecoveryStatus(pb.GetRecoveryStatusRequest(), timeout=CALL_SECONDS)
     if as_json:
         print_json(found)
     else:

@@ -595,22 +595,58 @@ class WatchBackupResponse(_message.Message):
 Global___WatchBackupResponse: _TypeAlias = WatchBackupResponse  # noqa: Y015
 
 @_typing.final
+class CreateHeartbeatRequest(_message.Message):
+    """See CreateHeartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateHeartbeatRequest: _TypeAlias = CreateHeartbeatRequest  # noqa: Y015
+
+@_typing.final
+class CreateHeartbeatResponse(_message.Message):
+    """The heartbeat, archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Its number and time."""
+
+    def __init__(
+        self,
+        *,
+        heartbeat: Global___Heartbeat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateHeartbeatResponse: _TypeAlias = CreateHeartbeatResponse  # noqa: Y015
+
+@_typing.final
 class GetRecoveryStatusRequest(_message.Message):
     """See GetRecoveryStatus."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADVANCE_FIELD_NUMBER: _builtins.int
-    advance: _builtins.bool
-    """Also write a heartbeat, switch WAL and wait until it is archived, so that "now" becomes restorable."""
     def __init__(
         self,
-        *,
-        advance: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -643,11 +679,13 @@ class GetRecoveryStatusResponse(_message.Message):
     """The newest heartbeat written."""
     @_builtins.property
     def earliest_time(self) -> _timestamp_pb2.Timestamp:
-        """The earliest moment: the end of the oldest backup. Unset without a backup."""
+        """The earliest moment: the end of the oldest backup, rounded up to the second. Unset without a backup."""
 
     @_builtins.property
     def latest_time(self) -> _timestamp_pb2.Timestamp:
-        """The latest moment: the newest heartbeat whose WAL is in the repository. Unset without a backup."""
+        """The latest moment: the newest heartbeat whose WAL is in the repository, or the newest backup's end when that is later.
+        Unset without a backup.
+        """
 
     @_builtins.property
     def last_archive_failure_time(self) -> _timestamp_pb2.Timestamp:

@@ -55,6 +55,11 @@ class BackupServiceStub(object):
                 request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupRequest.SerializeToString,
                 response_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupResponse.FromString,
                 _registered_method=True)
+        self.CreateHeartbeat = channel.unary_unary(
+                '/holdfast.backup.v1.BackupService/CreateHeartbeat',
+                request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatRequest.SerializeToString,
+                response_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatResponse.FromString,
+                _registered_method=True)
         self.GetRecoveryStatus = channel.unary_unary(
                 '/holdfast.backup.v1.BackupService/GetRecoveryStatus',
                 request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.GetRecoveryStatusRequest.SerializeToString,
@@ -94,6 +99,13 @@ class BackupServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateHeartbeat(self, request, context):
+        """Writes a heartbeat now, ends its WAL segment and waits until that is in the repository, so that this moment becomes restorable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRecoveryStatus(self, request, context):
         """Says from when to when the database can be restored now, and how far the archive lags.
         """
@@ -123,6 +135,11 @@ def add_BackupServiceServicer_to_server(servicer, server):
                     servicer.WatchBackup,
                     request_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupRequest.FromString,
                     response_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupResponse.SerializeToString,
+            ),
+            'CreateHeartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateHeartbeat,
+                    request_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatRequest.FromString,
+                    response_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatResponse.SerializeToString,
             ),
             'GetRecoveryStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRecoveryStatus,
@@ -239,6 +256,33 @@ class BackupService(object):
             '/holdfast.backup.v1.BackupService/WatchBackup',
             holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupRequest.SerializeToString,
             holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateHeartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.backup.v1.BackupService/CreateHeartbeat',
+            holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatRequest.SerializeToString,
+            holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CreateHeartbeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class BackupServiceStub:
     """Lists the backups in the repository and those of this process, newest first."""
     WatchBackup: _grpc.UnaryStreamMultiCallable[_backup_service_pb2.WatchBackupRequest, _backup_service_pb2.WatchBackupResponse]
     """Follows a backup to its end."""
+    CreateHeartbeat: _grpc.UnaryUnaryMultiCallable[_backup_service_pb2.CreateHeartbeatRequest, _backup_service_pb2.CreateHeartbeatResponse]
+    """Writes a heartbeat now, ends its WAL segment and waits until that is in the repository, so that this moment becomes restorable."""
     GetRecoveryStatus: _grpc.UnaryUnaryMultiCallable[_backup_service_pb2.GetRecoveryStatusRequest, _backup_service_pb2.GetRecoveryStatusResponse]
     """Says from when to when the database can be restored now, and how far the archive lags."""
 
@@ -57,6 +59,8 @@ class BackupServiceAsyncStub(BackupServiceStub):
     """Lists the backups in the repository and those of this process, newest first."""
     WatchBackup: _aio.UnaryStreamMultiCallable[_backup_service_pb2.WatchBackupRequest, _backup_service_pb2.WatchBackupResponse]  # type: ignore[assignment]
     """Follows a backup to its end."""
+    CreateHeartbeat: _aio.UnaryUnaryMultiCallable[_backup_service_pb2.CreateHeartbeatRequest, _backup_service_pb2.CreateHeartbeatResponse]  # type: ignore[assignment]
+    """Writes a heartbeat now, ends its WAL segment and waits until that is in the repository, so that this moment becomes restorable."""
     GetRecoveryStatus: _aio.UnaryUnaryMultiCallable[_backup_service_pb2.GetRecoveryStatusRequest, _backup_service_pb2.GetRecoveryStatusResponse]  # type: ignore[assignment]
     """Says from when to when the database can be restored now, and how far the archive lags."""
 
@@ -94,6 +98,14 @@ class BackupServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_backup_service_pb2.WatchBackupResponse], _abc.AsyncIterator[_backup_service_pb2.WatchBackupResponse]]:
         """Follows a backup to its end."""
+
+    @_abc_1.abstractmethod
+    def CreateHeartbeat(
+        self,
+        request: _backup_service_pb2.CreateHeartbeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_backup_service_pb2.CreateHeartbeatResponse, _abc.Awaitable[_backup_service_pb2.CreateHeartbeatResponse]]:
+        """Writes a heartbeat now, ends its WAL segment and waits until that is in the repository, so that this moment becomes restorable."""
 
     @_abc_1.abstractmethod
     def GetRecoveryStatus(

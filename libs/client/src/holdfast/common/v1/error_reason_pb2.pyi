@@ -126,6 +126,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server is stopping; connect again."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 51
     """The password hashing queue is full; retry after the given time."""
+    ERROR_REASON_DRILL_CHECK_FAILED: _ErrorReason.ValueType  # 52
+    """The drill's copy was restored, and at least one check of it failed."""
+    ERROR_REASON_INTERRUPTED: _ErrorReason.ValueType  # 53
+    """The service ended while the backup or drill was under way."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -234,4 +238,8 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 50
 """The server is stopping; connect again."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 51
 """The password hashing queue is full; retry after the given time."""
+ERROR_REASON_DRILL_CHECK_FAILED: ErrorReason.ValueType  # 52
+"""The drill's copy was restored, and at least one check of it failed."""
+ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 53
+"""The service ended while the backup or drill was under way."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
