@@ -4,11 +4,11 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.stack.layout import Layout
 from deploy.stack.parts import Parts
-from deploy.stack.ports import command_of
 from deploy.stack.report import Report
 from deploy.stack.supervise import LIVING, Supervisor
 from deploy.stack.up import alone, known
@@ -27,7 +27,8 @@ def down(where: Layout, report: Report) -> None:
             supervisor.shutdown()
         left = leftovers(where)
         for pid in left:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         where.stack_json.unlink(missing_ok=True)
         shutil.rmtree(where.run, ignore_errors=True)
 
@@ -40,20 +41,26 @@ def stop_order(parts: Parts, present: set[str]) -> list[str]:
 
 
 def leftovers(where: Layout) -> list[int]:
-    """Processes of this stack that outlived their stop: those whose command names its state or run directory."""
-    marks = (f"{where.state}/", f"{where.run}/")
+    """Processes of this stack that outlived their stop: those with its state or run directory in command or
+    environment.
+    """
+    marks = (f"{where.state}/".encode(), f"{where.run}/".encode())
     deadline = time.monotonic() + 10
     while True:
-        found = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit()
-            and int(entry.name) != os.getpid()
-            and any(mark in command_of(int(entry.name), 4000) for mark in marks)
-        ]
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        found = [pid for pid in pids if pid != os.getpid() and any(mark in words(pid) for mark in marks)]
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.1)
+
+
+def words(pid: int) -> bytes:
+    """A process's command line and environment; empty when it is gone or another user's."""
+    found = b""
+    for name in ("cmdline", "environ"):
+        with suppress(OSError):
+            found += Path(f"/proc/{pid}/{name}").read_bytes()
+    return found
 
 
 def clean(where: Layout, report: Report) -> None:

@@ -5,7 +5,8 @@
 import ipaddress
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,15 +71,22 @@ def listeners(parts: dict[str, int]) -> list[Listener]:
     found = []
     for part, root in parts.items():
         for pid in family([root]):
-            try:
-                links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-            except OSError:  # gone meanwhile
-                continue
-            for link in links:
+            for link in open_files(pid):
                 inode = int(link[8:-1]) if link.startswith("socket:[") else 0
                 if inode in known:
                     found.append(Listener(part, pid, *known[inode]))
     return sorted(set(found), key=lambda one: (one.port, one.pid))
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """What the process has open, as /proc names it; what is closed meanwhile is left out."""
+    try:
+        entries = list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # gone, or another user's
+        return
+    for entry in entries:
+        with suppress(OSError):
+            yield os.readlink(entry)
 
 
 def resident_bytes(pids: Iterable[int]) -> int:

@@ -96,7 +96,8 @@ class Cluster:
         parent.
         """
         server = [str(binaries() / "postgres"), "-D", str(self.data_dir)]
-        return [*self._become("--pdeathsig", "INT"), *server]
+        # At once, as in a crash: an orderly end would wait for the archive, which may have died with the same parent.
+        return [*self._become("--pdeathsig", "QUIT"), *server]
 
     def environment(self) -> dict[str, str]:
         """The whole environment the server needs."""

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from deploy.stack.layout import SERVICES, as_root, service_ids
 from deploy.stack.parts import PLAIN, STANZA, Parts
 from deploy.stack.pki import write
 from deploy.stack.supervise import drop_prefix
+from libs.rpc.validate import IMAGE
+
+LOCKED = 50  # pgBackRest: another of its processes holds the lock
+LOCK_SECONDS = 45.0
 
 
 class PreparationFailed(Exception):
@@ -76,7 +81,11 @@ def certificates(parts: Parts) -> None:
 def configurations(parts: Parts) -> None:
     """Envoy's, pgBackRest's and Prometheus' files."""
     where, ports = parts.where, parts.ports
+    if not parts.contract_image.exists():
+        write(parts.contract_image, IMAGE.read_bytes())
     changed(where.conf / "envoy.yaml", envoy_config.render(parts.edge))
+    for old in set(where.conf.glob("contract-*.binpb")) - {parts.contract_image}:
+        old.unlink()
     changed(parts.pgbackrest_file, pgbackrest.render(parts.pgbackrest_settings("backups")))
     changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings("backups-read")))
     targets = {service: f"127.0.0.1:{ports[f'{service}_metrics']}" for service in SERVICES}
@@ -134,13 +143,18 @@ def stanza(parts: Parts) -> None:
     program = shutil.which(command[0])
     if program is None:
         raise PreparationFailed("pgbackrest is not installed: run make setup")
-    done = subprocess.run(
-        [*drop_prefix(), program, *command[1:]],
-        cwd=parts.where.state,
-        env={**PLAIN, "HOME": str(parts.where.state)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        done = subprocess.run(
+            [*drop_prefix(), program, *command[1:]],
+            cwd=parts.where.state,
+            env={**PLAIN, "HOME": str(parts.where.state)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != LOCKED or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)  # the server is archiving; that is soon over
     if done.returncode:
         raise PreparationFailed(f"pgbackrest stanza-create: {(done.stdout + done.stderr).strip()[-1500:]}")

@@ -120,7 +120,8 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _Connection(self._path)
+        self._connection = (host, _Connection(self._path))  # where close() looks for it
+        return self._connection[1]
 
 
 class SupervisorGone(Exception):
@@ -133,18 +134,17 @@ class Supervisor:
     def __init__(self, where: Layout) -> None:
         self.where = where
         self._file = where.home / "supervisord.conf"
-        self._server = xmlrpc.client.ServerProxy(
-            "http://localhost/RPC2", transport=_Transport(str(where.supervisor_socket))
-        )
 
-    @property
-    def _api(self) -> Any:
-        return self._server.supervisor
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        """One call, on a connection of its own."""
+        transport = _Transport(str(self.where.supervisor_socket))
+        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as proxy:
+            return getattr(proxy.supervisor, verb)(*arguments)
 
     def alive(self) -> bool:
         """Whether it answers."""
         try:
-            return bool(self._api.getState()["statecode"] == 1)
+            return bool(self._ask("getState")["statecode"] == 1)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return False
 
@@ -178,17 +178,17 @@ class Supervisor:
             time.sleep(0.05)
 
     def _reread(self) -> None:
-        added, changed, removed = self._api.reloadConfig()[0]
+        added, changed, removed = self._ask("reloadConfig")[0]
         for name in (*changed, *removed):
             self._quietly("stopProcessGroup", name)
             self._quietly("removeProcessGroup", name)
         for name in (*added, *changed):
-            self._api.addProcessGroup(name)
+            self._ask("addProcessGroup", name)
 
     def _quietly(self, verb: str, *arguments: Any) -> None:
         """Ask for something that may already be so."""
         try:
-            getattr(self._api, verb)(*arguments)
+            self._ask(verb, *arguments)
         except xmlrpc.client.Fault as fault:
             if (
                 "NOT_RUNNING" not in fault.faultString
@@ -201,7 +201,7 @@ class Supervisor:
         """What it says of each program by name; empty when it is not there."""
         if not self.alive():
             return {}
-        return {one["name"]: one for one in self._api.getAllProcessInfo()}
+        return {one["name"]: one for one in self._ask("getAllProcessInfo")}
 
     def start(self, name: str) -> None:
         """Start a program and return at once; one that runs already is left alone."""
@@ -213,8 +213,8 @@ class Supervisor:
 
     def shutdown(self) -> None:
         """End the supervisor itself and wait until its process is gone."""
-        pid = int(self._api.getPID())
-        self._api.shutdown()
+        pid = int(self._ask("getPID"))
+        self._ask("shutdown")
         deadline = time.monotonic() + 90
         while Path(f"/proc/{pid}").exists():
             if time.monotonic() > deadline:

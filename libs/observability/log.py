@@ -8,6 +8,7 @@ is how the modules this one stands on log. stdout is left to commands' answers.
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
@@ -23,6 +24,22 @@ _QUIET = ("asyncio", "botocore", "boto3", "urllib3", "s3transfer", "grpc", "http
 Event = MutableMapping[str, Any]
 
 
+class _Unfailing:
+    """A stream whose loss stops nothing: when the reader of our stderr has died, a signal still has to be obeyed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # a broken pipe, a closed file
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(service: str, format: str, level: str, *, stream: TextIO | None = None) -> None:
     """Send all logging of this process to *stream* (stderr). format: one of FORMATS; level: one of LEVELS."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -30,7 +47,7 @@ def configure(service: str, format: str, level: str, *, stream: TextIO | None = 
     if format == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty(), event_key="event")
     shared: list[Any] = [_Stamp(service), _exception, _redact]
-    out = stream or sys.stderr
+    out = cast(TextIO, _Unfailing(stream or sys.stderr))
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

@@ -231,7 +231,10 @@ class BareEdge:
     @contextmanager
     def running(self) -> Iterator["BareEdge"]:
         """Envoy and what stands behind it, until the block ends."""
-        servers = [check_server(self.directory / "check.sock", self.answers), http_echo(self.directory / "h1.sock", self.feed)]
+        servers = [
+            check_server(self.directory / "check.sock", self.answers),
+            http_echo(self.directory / "h1.sock", self.feed),
+        ]
         for server in servers:
             threading.Thread(target=server.serve_forever, daemon=True).start()
         echo = H2Echo(self.directory / "h2.sock")
