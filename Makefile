@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help setup setup-dev up down status logs doctor tour test test-fast lint types fmt protos verify migrate bench bench-quick clean
 
 H := .holdfast
-STACK := $(H)/venv/bin/python -m deploy.stack
+STACK := sh deploy/stack/verb.sh
 DEV := $(H)/dev/bin/python
 TOOLS := $(H)/tools/bin/python
 # Tests and linters see this tree, not what is installed.
@@ -27,7 +27,7 @@ up: setup ## start everything, wait until it is well, take the tour the first ti
 	@$(STACK) up
 
 down: ## stop every process of the stack and keep the data
-	@if [ -x $(H)/venv/bin/python ]; then $(STACK) down; fi
+	@$(STACK) down
 
 status: ## every part, its address and health; last drill, live RPO, what can be restored
 	@$(STACK) status
@@ -76,4 +76,4 @@ bench-quick: setup-dev ## one short round of the figures; judges nothing
 	@$(TREE) $(DEV) -m tests.bench --quick $(if $(ONLY),--only $(ONLY)) $(if $(filter json,$(FORMAT)),--json)
 
 clean: ## destroy the stack, its data, secrets and environments; asks for its name first (or NAME=…)
-	@if [ -x $(H)/venv/bin/python ]; then $(STACK) clean; else rm -rf $(H)/; rm -f $(H); fi
+	@$(STACK) clean

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import click
+import psycopg
 
 from deploy.stack import doctor, logs, ports, prepare, showing, status
 from deploy.stack import down as downing
@@ -13,11 +14,11 @@ from deploy.stack.layout import CHECKOUT, BadSettings, layout
 from deploy.stack.postgres import PostgresError
 from deploy.stack.report import Report
 from deploy.stack.supervise import SupervisorGone
-from deploy.stack.up import NotWell, OtherRun, known, up
+from deploy.stack.up import NeverUp, NotWell, OtherRun, standing, up
 
 EXPECTED = (
-    NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError, SupervisorGone,
-    logs.NoSuchPart, PermissionError,
+    NeverUp, NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError, SupervisorGone,
+    logs.NoSuchPart, OSError, psycopg.OperationalError,
 )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def tour_() -> None:
 
     def deed() -> bool:
         where = layout()
-        ok = showing.take_tour(known(where), report)
+        ok = showing.take_tour(standing(where), report)
         if ok:
             showing.toured(where)
         return ok
@@ -125,7 +126,7 @@ def migrate_() -> None:
     report = Report()
 
     def deed() -> bool:
-        parts = known(layout())
+        parts = standing(layout())
         ran = parts.cluster.migrate(parts.vault.role_passwords()["holdfast_owner"])
         report.facts["ran"] = [f"{step.tree} {step.revision} {step.title}" for step in ran]
         report.say("\n".join(report.facts["ran"]) or "nothing is pending")

@@ -87,7 +87,8 @@ def run(*command: str, cwd: Path = CHECKOUT) -> None:
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout.decode(errors='replace')}")
+        told = done.stdout.decode(errors="replace").strip()
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{told}\nOnce that is mended, run make again.")
 
 
 def install_own(venv: Environment, tools: Environment) -> bool:
@@ -152,11 +153,15 @@ def ensure_home() -> bool:
 
 
 def step(name: str, deed: Callable[[], bool]) -> None:
-    """Do one step and say what it did and how long it took, on standard error."""
-    began = time.monotonic()
+    """Do one step and say what it did and how long it took, on standard error; on a terminal also that it goes on."""
+    began, watched = time.monotonic(), sys.stderr.isatty()
+    if watched:
+        print(f"  {name} …", end="\r", file=sys.stderr, flush=True)
     done = deed()
+    if watched:
+        print("\033[2K", end="\r", file=sys.stderr, flush=True)
     if done:
-        print(f"  {name}: done in {time.monotonic() - began:.1f} s", file=sys.stderr)
+        print(f"  {name:<46} made {time.monotonic() - began:6.1f} s", file=sys.stderr)
 
 
 def main() -> None:
@@ -181,4 +186,9 @@ def ensure_environments(tools: Environment, venv: Environment) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nbroken off: the same make goes on from here")
+    except OSError as fault:
+        sys.exit(f"{fault}\nOnce that is mended, run make again.")

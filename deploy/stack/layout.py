@@ -150,7 +150,12 @@ def settings(where: Layout) -> Settings:
     path = where.home / "settings.json"
     if not path.exists():
         return Settings()
-    given = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise BadSettings(f"{path} is no JSON: {fault}") from None
+    if not isinstance(given, dict):
+        raise BadSettings(f"{path} has to hold one JSON object")
     known = {field.name: type(getattr(Settings(), field.name)) for field in fields(Settings)}
     faults = [f"{key}: no such setting" for key in given if key not in known]
     if isinstance(given.get("allowed_origins"), list):

@@ -12,12 +12,14 @@ POLL_SECONDS = 0.25
 
 
 class NoSuchPart(Exception):
-    """There is no log of that name; the message lists those there are."""
+    """There is no log of that name, or none at all; the message says what there is."""
 
 
 def chosen(where: Layout, name: str) -> list[Path]:
     """The log of one part, or all of them. Raises NoSuchPart."""
     there = sorted(where.logs.glob("*.log"))
+    if not there:
+        raise NoSuchPart(f"there is no log in {where.logs} yet: make up")
     if not name:
         return there
     found = [path for path in there if path.stem == name]

@@ -32,7 +32,7 @@ elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
     echo "Debian packages are missing:$missing. sudo will ask for your password." >&2
     as_root="sudo"
 else
-    echo "Debian packages are missing. Run this line as root, then make setup again:" >&2
+    echo "Debian packages are missing. Run this line as root, then the same make again:" >&2
     echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing'" >&2
     exit 1
 fi
@@ -40,6 +40,7 @@ fi
 echo "installing Debian packages:$missing" >&2
 $as_root sh -c "$quiet"
 policy=/usr/sbin/policy-rc.d
+log=$(mktemp "${TMPDIR:-/tmp}/holdfast-packages-XXXXXX")
 made=""
 if [ ! -e "$policy" ]; then # 101 tells every package to start no daemon
     $as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
@@ -50,7 +51,15 @@ restore() {
     $as_root rm -f /etc/postgresql-common/createcluster.d/holdfast.conf
 }
 trap restore EXIT
-trap 'exit 130' INT TERM
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+trap 'echo "broken off: the same make goes on from here" >&2; exit 130' INT TERM
+quietly() { # quietly COMMAND…: its words are kept, and shown only when it fails
+    $as_root env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    echo "$* failed; all of it: $log. Once that is mended, run make again." >&2
+    exit 1
+}
+quietly dpkg --configure -a # what an earlier run left half done
+quietly apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+quietly apt-get install -y -qq --no-install-recommends $missing
+rm -f "$log"

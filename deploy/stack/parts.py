@@ -1,6 +1,7 @@
 """The parts of the stack: what each one is started with, and how it is seen to be well."""
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import shutil
@@ -141,13 +142,20 @@ class Parts:
             metrics_port=self.ports["edge_metrics"],
             admin_socket=str(self.where.run / "edge.admin.sock"),
             certificate_file=self.where.pki / "edge" / "sds.json",
-            contract_image=IMAGE,
+            contract_image=self.contract_image,
             upstreams={**upstreams, "auth_check": self.target("auth", "http")},
             allowed_origins=(self.edge_url, *self.settings.allowed_origins),
             anonymous_per_minute=self.settings.anonymous_per_minute,
             address_per_minute=self.settings.address_per_minute,
             max_upload_bytes=self.settings.max_upload_bytes,
         )
+
+    @property
+    def contract_image(self) -> Path:
+        """The edge's own copy of the contract's image: its user cannot enter a checkout below /root. Named by content,
+        so that a changed contract changes the edge's configuration.
+        """
+        return self.where.conf / f"contract-{hashlib.sha256(IMAGE.read_bytes()).hexdigest()[:16]}.binpb"
 
     @property
     def edge_url(self) -> str:

@@ -14,7 +14,7 @@ from deploy.stack.layout import Layout
 from deploy.stack.parts import Part, Parts
 from deploy.stack.report import Report
 from deploy.stack.supervise import Supervisor
-from deploy.stack.up import known
+from deploy.stack.up import standing
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
 
@@ -117,10 +117,7 @@ def moment(utc: datetime) -> str:
 
 def show(where: Layout, report: Report) -> bool:
     """Print the status; whether every part is well."""
-    if not (where.home / "ports.json").exists():
-        report.say("The stack has never been up: make up")
-        return False
-    parts = known(where)
+    parts = standing(where)
     found = states(parts)
     rows = [
         (one.name, one.state.lower(), one.fault or "well", one.address, f"{one.memory_bytes / 2**20:.0f} MiB")

@@ -31,6 +31,10 @@ class OtherRun(Exception):
     """Another process is bringing this stack up or down."""
 
 
+class NeverUp(Exception):
+    """There is no stack here yet; the message says what makes one."""
+
+
 @contextmanager
 def alone(where: Layout) -> Iterator[None]:
     """Hold the stack's lock: one `up`, `down` or `clean` at a time. Raises OtherRun."""
@@ -47,6 +51,13 @@ def known(where: Layout) -> Parts:
     """The parts of the stack as it is laid out now. Raises BadSettings, PortTaken."""
     own = where.home == where.programs  # a stack beside the checkout's own leaves the well-known numbers to it
     return Parts(where, ports.assigned(where.home / "ports.json", defaults=own), settings(where))
+
+
+def standing(where: Layout) -> Parts:
+    """The parts of a stack that was laid out before, up or down. Raises NeverUp, and what known raises."""
+    if not (where.conf / "envoy.yaml").exists():  # written after every secret
+        raise NeverUp(f"There is no stack in {where.home} yet: make up")
+    return known(where)
 
 
 def up(where: Layout, report: Report) -> Parts:
@@ -96,12 +107,12 @@ def wait(supervisor: Supervisor, wanted: Sequence[Part], where: Layout) -> None:
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
         faults = list(pool.map(lambda part: well(part, deadline, supervisor), wanted))
     found = [
-        f"{part.name}: {fault}\n{last_words(where, part.name)}"
+        f"{part.name}: {fault}\n{last_words(where, part.name)}\n  all of it: {where.logs / part.name}.log"
         for part, fault in zip(wanted, faults, strict=True)
         if fault
     ]
     if found:
-        raise NotWell("\n".join(found))
+        raise NotWell("\n".join([*found, "Once that is mended, make up goes on from here; make down takes it down."]))
 
 
 def well(part: Part, deadline: float, supervisor: Supervisor) -> str:
