@@ -14,13 +14,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL
 
 import deploy
-from libs.db import migrate
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from libs.db import migrate
 
 ADMIN = "postgres"
 _BOOTSTRAP = Path(deploy.__file__).parent / "postgres" / "bootstrap.sql"
@@ -158,14 +162,18 @@ class Cluster:
             for role, password in passwords.items():
                 _set_password(connection, role, password)
 
-    def owner_url(self, password: bytes) -> URL:
+    def owner_url(self, password: bytes) -> "URL":
         """The URL with which migrations run."""
+        from libs.db import migrate  # loaded late: a quarter of a second that most starts need not spend
+
         return migrate.owner_url(
             host=str(self.socket_dir), port=self.port, database=self.database, password=password.decode()
         )
 
-    def migrate(self, owner_password: bytes, names: Sequence[str] | None = None) -> list[migrate.Step]:
+    def migrate(self, owner_password: bytes, names: Sequence[str] | None = None) -> "list[migrate.Step]":
         """Run every pending migration as holdfast_owner; returns what ran."""
+        from libs.db import migrate
+
         return migrate.upgrade(self.owner_url(owner_password), names)
 
     def _values(self) -> dict[str, str]:
