@@ -1,7 +1,7 @@
 """P9: a full backup, and a drill from request to verdict, beside the same done with pgbackrest and postgres by hand."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
 from tests.bench.hand_drill import HandDrill, pgbackrest
 from tests.bench.own_stack import own_stack, seconds
-from tests.bench.row import Row, alternating, judged, listed, middles
+from tests.bench.row import Row, alternating, judged, listed, middles, pairs
 from tests.support.backup import middle
 from tests.support.stack import Stack
 
@@ -137,11 +137,6 @@ def drills(stack: Stack, who: Operator, rounds: int, shared: str) -> Row:
 def engine(parts: Parts) -> str:
     """Name and version of the engine."""
     return pgbackrest(parts, "version").stdout.strip()
-
-
-def pairs(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Both figures of each round."""
-    return " ".join(f"{mine:.2f}/{other:.2f}" for mine, other in zip(ours, theirs, strict=True))
 
 
 def run(rounds: int) -> Iterator[Row]:

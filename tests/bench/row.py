@@ -84,6 +84,11 @@ def listed(figures: Mapping[str, float], unit: str, digits: int = 1) -> str:
     return ", ".join(f"{name} {figure:.{digits}f}" for name, figure in figures.items()) + f" {unit}"
 
 
+def pairs(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Ours/theirs of each round."""
+    return " ".join(f"{mine:.2f}/{other:.2f}" for mine, other in zip(ours, theirs, strict=True))
+
+
 def machine() -> str:
     """The conditions every row shares."""
     return f"2 cores shared and noisy, Python {platform.python_version()}, grpcio {version('grpcio')}"
