@@ -109,19 +109,8 @@ class _Carried:
             context.traceparent.reset(self._tokens[1])
 
 
-class Off:
-    """No traces of our own; a caller's trace id still reaches logs, audit rows and onward calls."""
-
-    def span(
-        self,
-        name: str,
-        *,
-        kind: Kind = "internal",
-        traceparent: str = "",
-        attributes: Mapping[str, Attribute] | None = None,
-    ) -> AbstractContextManager[Span]:
-        """Carry *traceparent*; nothing else."""
-        return _Carried(traceparent)
+class _Life:
+    """The life of a tracer that holds nothing."""
 
     async def start(self) -> None:
         """Nothing."""
@@ -134,6 +123,21 @@ class Off:
 
     async def stop(self) -> None:
         """Nothing."""
+
+
+class Off(_Life):
+    """No traces of our own; a caller's trace id still reaches logs, audit rows and onward calls."""
+
+    def span(
+        self,
+        name: str,
+        *,
+        kind: Kind = "internal",
+        traceparent: str = "",
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> AbstractContextManager[Span]:
+        """Carry *traceparent*; nothing else."""
+        return _Carried(traceparent)
 
 
 class _SdkSpan:
@@ -152,7 +156,8 @@ class _SdkSpan:
         self._span.set_status(StatusCode.ERROR)
 
 
-class _Exporting(Off):
+# Not an Off: libs.rpc.stages opens no spans for that one.
+class _Exporting(_Life):
     def __init__(self, service: str, endpoint: str, ratio: float, exporter: "SpanExporter | None" = None) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -9,6 +9,7 @@ from holdfast.usertoken import Verifier, parse_keys
 from libs import clock, page, process
 from libs import ids as ids_
 from libs.db import Database
+from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
 from libs.rpc.operator import Front, operators
@@ -61,13 +62,15 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     )
     tokens = page.Tokens(config.page_key.reveal())
     metrics, health = Metrics(), Health()
+    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens))
     parts: list[process.Part] = [
+        tracer,
         database,
         Keeper(lock, backups, drills, tools),
         heartbeats,
         Monitor(health, {"database": database.check}),
-        *_doors(config, served, metrics, health, now),
+        *_doors(config, served, metrics, health, tracer, now),
         MetricsServer(config.metrics_address, metrics.registry),
     ]
     return process.App(
@@ -108,14 +111,20 @@ def _served(backups: BackupServicer, drills: DrillServicer) -> list[Served]:
 
 
 def _doors(
-    config: Config, served: list[Served], metrics: Metrics, health: Health, now: clock.Clock
+    config: Config,
+    served: list[Served],
+    metrics: Metrics,
+    health: Health,
+    tracer: trace.Tracer,
+    now: clock.Clock,
 ) -> list[process.Part]:
     """gRPC for operators who signed in, and the socket for those of this machine."""
     limits = Limits(unary_seconds=config.archive_wait_seconds + _CALL_MARGIN_SECONDS)
     keys = Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production)
     remote = Server(
         config.grpc_address, served,
-        service="backup", verifier=Verifier("backup", keys), health=health, metrics=metrics, limits=limits, now=now,
+        service="backup", verifier=Verifier("backup", keys), health=health, metrics=metrics, limits=limits,
+        tracer=tracer, now=now,
     )  # fmt: skip
 
     def inner(address: str, operator: str) -> process.Part:
@@ -123,7 +132,8 @@ def _doors(
         own = Health()
         return Server(
             address, served,
-            service="backup", verifier=None, operator=operator, health=own, metrics=metrics, limits=limits, now=now,
+            service="backup", verifier=None, operator=operator, health=own, metrics=metrics, limits=limits,
+            tracer=tracer, now=now,
         )  # fmt: skip
 
     if not config.operator_socket:

@@ -6,48 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from libs.http1 import Limits, Request, Response, Server
 from libs.observability import context, trace
+from tests.support.collector import Collector, listening
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 UNSAMPLED = f"00-{TRACE}-b7ad6b7169203331-00"
 
 
-class Collector:
-    """An OTLP/HTTP collector that keeps the spans."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.services: set[str] = set()
-        self.raw = b""
-
-    async def handle(self, request: Request) -> Response:
-        assert request.path == "/v1/traces"
-        self.raw += request.body
-        sent = ExportTraceServiceRequest.FromString(request.body)
-        for resource in sent.resource_spans:
-            names = {one.key: one.value.string_value for one in resource.resource.attributes}
-            self.services.add(names["service.name"])
-            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
-        return Response(200, [("content-type", "application/x-protobuf")])
-
-
 @asynccontextmanager
 async def collecting(ratio: float) -> AsyncIterator[tuple[Collector, trace.Tracer]]:
     """A collector and a tracer that sends to it, which has sent everything when the block is left."""
-    collector = Collector()
-    server = Server("127.0.0.1:0", collector.handle, limits=Limits(body_bytes=1_000_000))
-    await server.start()
-    tracer = trace.configure("unit", f"http://{server.address}", ratio=ratio)
-    try:
+    async with listening() as (collector, endpoint):
+        tracer = trace.configure("unit", endpoint, ratio=ratio)
         yield collector, tracer
         await tracer.stop()
-    finally:
-        await server.stop()
 
 
 def attributes(span: Span) -> dict[str, object]:
