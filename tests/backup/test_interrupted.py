@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
-from tests.support.backup import Archived, Operator, Service, become, own, wait_until
+from tests.support.backup import PYTHON, Archived, Operator, Service, become, own, wait_until
 
 ATTEMPTS = 4
 
@@ -100,7 +99,7 @@ def orphan(archived: Archived) -> Iterator[tuple[Service, Path, "subprocess.Pope
     service = Service(archived, "orphan")
     work = own(own(service.state / "copies") / "01leftover")
     own(work / "data")
-    argv = [*become(), sys.executable, "-c", STUBBORN, str(work / "data")]
+    argv = [*become(), PYTHON, "-c", STUBBORN, str(work / "data")]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"

@@ -1,18 +1,43 @@
 """What a program that is shut in can reach: nothing of the outside, while the same program outside reaches it."""
 
-import asyncio
+import json
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from services.backup.adapters import isolation, questions
-from tests.support.backup import Archived, become, own
+from services.backup.adapters import questions
+from tests.support.backup import PYTHON, Archived, become, own
 
-PROBE = Path(isolation.__file__).with_name("probe.py")
+# Run by what is installed, as the service's user, who may not be able to read the checkout.
+STRONGEST = """
+import asyncio, json, pathlib, sys
+from services.backup.adapters import isolation
+hide, keep = (list(map(pathlib.Path, paths)) for paths in json.loads(sys.argv[1]))
+level = asyncio.run(isolation.strongest())
+probe = pathlib.Path(isolation.__file__).with_name("probe.py")
+json.dump([level.namespaces, level.wrap([], hide=hide, keep=keep), str(probe)], sys.stdout)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """How a program is shut in here. prefix: what its command line begins with; probe: the installed script."""
+
+    namespaces: tuple[str, ...]
+    prefix: tuple[str, ...]
+    probe: str
+
+
+def shut_in(hide: Sequence[Path] = (), keep: Sequence[Path] = ()) -> Shut:
+    """The strongest level there is on this machine, hiding *hide* but for *keep*."""
+    asked = json.dumps([list(map(str, hide)), list(map(str, keep))])
+    told = subprocess.run([*become(), PYTHON, "-I", "-c", STRONGEST, asked], check=True, capture_output=True, cwd="/")
+    namespaces, prefix, probe = json.loads(told.stdout)
+    return Shut(tuple(namespaces), tuple(prefix), probe)
 
 
 @pytest.fixture
@@ -21,14 +46,13 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def probe(prefix: list[str], targets: list[str]) -> list[str]:
-    argv = [*become(), *prefix, sys.executable, "-I", "-S", str(PROBE), *targets]
+def probe(shut: Shut, targets: list[str], *, inside: bool) -> list[str]:
+    prefix = shut.prefix if inside else ()
+    argv = [*become(), *prefix, PYTHON, "-I", "-S", shut.probe, *targets]
     return subprocess.run(argv, check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
 
 
 def test_a_copy_sees_neither_the_database_its_files_nor_the_network(archived: Archived, listener: int) -> None:
-    level = asyncio.run(isolation.strongest())
-    assert level.namespaces == ("user", "net", "mount", "ipc")
     kept = own(archived.state / "kept")
     (kept / "own").write_text("x")
     (kept / "own").chmod(0o644)
@@ -38,21 +62,20 @@ def test_a_copy_sees_neither_the_database_its_files_nor_the_network(archived: Ar
         f"tcp:127.0.0.1:{listener}",
     ]
     targets = [*outside, f"file:{kept / 'own'}"]
-    hidden = [archived.run, archived.state]
+    shut = shut_in(hide=[archived.run, archived.state], keep=[kept])
+    assert shut.namespaces == ("user", "net", "mount", "ipc")
 
-    assert probe([], targets)[:4] == [f"open {target}" for target in targets]
-    wrapped = level.wrap([], hide=hidden, keep=[kept])
-    inside = probe(wrapped, targets)
+    assert probe(shut, targets, inside=False)[:4] == [f"open {target}" for target in targets]
+    inside = probe(shut, targets, inside=True)
 
     assert inside[:4] == [*(f"shut {target}" for target in outside), f"open {targets[3]}"]
     assert inside[4:] == ["listens 0", "interfaces 0"]
 
 
 def test_one_hidden_file_reads_as_empty(archived: Archived) -> None:
-    level = asyncio.run(isolation.strongest())
     target = f"file:{archived.config}"
-    assert probe(level.wrap([]), [target])[0] == f"open {target}"
-    assert probe(level.wrap([], hide=[archived.config]), [target])[0] == f"shut {target}"
+    assert probe(shut_in(), [target], inside=True)[0] == f"open {target}"
+    assert probe(shut_in(hide=[archived.config]), [target], inside=True)[0] == f"shut {target}"
 
 
 def test_something_reached_from_inside_fails_the_check() -> None:

@@ -112,7 +112,8 @@ async def test_two_runners_of_migrations_do_not_collide(plain: TestDatabase) -> 
 
 def test_the_command_line_plans_and_refuses_what_it_does_not_know(plain: TestDatabase, tmp_path: Path) -> None:
     (tmp_path / "database_password").write_bytes(PASSWORDS["holdfast_owner"])
-    environment = os.environ | {
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    environment = inherited | {
         "HOLDFAST_DATABASE_HOST": str(plain.cluster.socket_dir),
         "HOLDFAST_DATABASE_NAME": plain.name,
         "HOLDFAST_SECRETS_DIR": str(tmp_path),

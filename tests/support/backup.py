@@ -2,6 +2,9 @@
 
 Everything is in one temporary directory, owned by the user Postgres runs as; the repository is a directory there, which
 differs from S3 in nothing but the transport. The service is its own process, so that it can be killed at any point.
+
+The service's user may not be able to read the checkout, so what runs as that user is what is installed; the fixture
+`archived` installs the checkout first (a moment when nothing changed).
 """
 
 import os
@@ -9,7 +12,6 @@ import pwd
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,21 +27,24 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from deploy.pgbackrest import conf
+from deploy.stack.layout import checkout_home
 from deploy.stack.postgres import Cluster, binaries
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
 from holdfast.usertoken.keys import Key, Keys, write_keys
 from tests.support.postgres import PASSWORDS, _ensure_user
+from tests.support.stack import install
 
 STANZA = "holdfast"
 HEARTBEAT_KEY = b"heartbeats-of-the-tests-are-signed-with-this"
-ROOT = Path(__file__).resolve().parents[2]
+PYTHON = str(checkout_home() / "venv" / "bin" / "python")
+"""The interpreter with the services installed: the service's user can run it, wherever the checkout is."""
 
 
 def become() -> list[str]:
-    """The prefix that runs a command as the user Postgres runs as."""
+    """The prefix that runs a command as the user Postgres runs as, with nothing of this process's environment."""
     if os.geteuid() != 0:
-        return ["setpriv", "--no-new-privs", "--"]
+        return ["env", "-i", f"PATH={os.environ['PATH']}", "setpriv", "--no-new-privs", "--"]
     identity = ["--reuid=holdfast", "--regid=holdfast", "--init-groups", "--inh-caps=-all"]
     return ["setpriv", *identity, "--no-new-privs", "--reset-env", "--"]
 
@@ -130,6 +135,7 @@ def make(base: Path) -> Archived:
 @pytest.fixture(scope="session")
 def archived() -> Iterator[Archived]:
     """A migrated, archiving cluster with its stanza made, gone at the end."""
+    install()
     if os.geteuid() == 0:
         _ensure_user("holdfast")
     base = Path(tempfile.mkdtemp(prefix="hfb-", dir="/tmp"))
@@ -165,7 +171,7 @@ class Service:
     def start(self) -> None:
         """Run it and wait until it answers on the operator socket."""
         environment = [f"{name}={value}" for name, value in self._environment.items()]
-        argv = [*become(), "env", *environment, sys.executable, "-m", "services.backup", "serve"]
+        argv = [*become(), "env", *environment, PYTHON, "-m", "services.backup", "serve"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         wait_until(lambda: self.operator_socket.exists() or self._ended(), "the operator socket")
@@ -222,8 +228,7 @@ class Service:
             "hidden_paths": str(self.archived.state),
             "heartbeat_seconds": "300",
         } | settings
-        path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'libs' / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
-        return path | {f"HOLDFAST_{name.upper()}": value for name, value in values.items()}
+        return {f"HOLDFAST_{name.upper()}": value for name, value in values.items()}
 
     def _write_secrets(self) -> None:
         where = own(self.state / "secrets")
