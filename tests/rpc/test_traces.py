@@ -46,7 +46,7 @@ _DOORS = [
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """Short enough for sockets."""
-    made = Path(tempfile.mkdtemp(prefix="hft-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="hftr-", dir="/tmp"))
     yield made
     shutil.rmtree(made)
 
