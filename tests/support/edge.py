@@ -214,7 +214,8 @@ class BareEdge:
             "host": "127.0.0.1", "edge_port": self.port, "redirect_port": self.redirect_port,
             "metrics_host": "127.0.0.1", "metrics_port": self.metrics_port, "admin_socket": str(self.admin_socket),
             "certificate_file": document, "upstreams": self._upstreams(), "allowed_origins": (self.url,),
-            "contract_image": IMAGE, "anonymous_per_minute": 100_000, "address_per_minute": 100_000, "max_upload_bytes": 1_000_000,
+            "contract_image": IMAGE, "anonymous_per_minute": 100_000, "address_per_minute": 100_000,
+            "max_upload_bytes": 1_000_000,
         }  # fmt: skip
         (directory / "envoy.yaml").write_text(render(Edge(**values | changed)), encoding="utf-8")
 
