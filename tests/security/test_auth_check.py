@@ -367,13 +367,13 @@ async def test_an_operator_is_made_by_sql_has_the_scope_after_sign_in_and_loses_
     assert (await auth.one.as_person(ada, path, audience="backup")).status == 403
     assert (await auth.one.as_person(ada)).status == 200
     entries = auth.sql(
-        "SELECT action, actor_kind, actor_id FROM audit.entries"
+        "SELECT service, action, actor_kind, actor_id FROM audit.entries"
         " WHERE facts ->> 'account' = %s AND action LIKE 'operator.%%' ORDER BY id",
         account,
     )  # fmt: skip
     assert entries == [
-        ("operator.granted", "database", "holdfast_owner"),
-        ("operator.removed", "database", "holdfast_owner"),
+        ("database", "operator.granted", "database", "holdfast_owner"),
+        ("database", "operator.removed", "database", "holdfast_owner"),
     ]
 
 

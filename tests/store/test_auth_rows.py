@@ -139,7 +139,7 @@ async def test_the_login_passes_the_self_check(rows: TestDatabase) -> None:
 async def test_ids_made_in_sql_sort_with_those_made_in_python(rows: TestDatabase) -> None:
     with rows.admin() as connection:
         before = ids.new_id()[:9]
-        found = connection.execute("SELECT auth.new_id()").fetchone()
+        found = connection.execute("SELECT audit.new_id()").fetchone()
         after = ids.new_id()[:9]
     assert found is not None
     assert len(found[0]) == ids.LENGTH
