@@ -123,13 +123,15 @@ async def test_operators_are_not_truncated_even_by_the_owner(rows: TestDatabase)
             await owner.execute("TRUNCATE auth.operators")
 
 
-async def test_the_owner_may_audit_operators_and_nothing_else(rows: TestDatabase) -> None:
+async def test_the_owner_leaves_entries_as_the_database_and_never_as_a_service(rows: TestDatabase) -> None:
+    insert = (
+        "INSERT INTO audit.entries (id, service, actor_kind, actor_id, action, outcome)"
+        " VALUES (%s, %s, 'database', 'me', 'operator.granted', 'success')"
+    )
     async with rows.session() as owner:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await owner.execute(
-                "INSERT INTO audit.entries (id, service, actor_kind, actor_id, action, outcome)"
-                " VALUES ('x', 'auth', 'database', 'me', 'session.opened', 'success')"
-            )
+            await owner.execute(insert, ["x", "auth"])
+        assert (await owner.execute(insert, ["y", "database"])).rowcount == 1
 
 
 async def test_the_login_passes_the_self_check(rows: TestDatabase) -> None:
