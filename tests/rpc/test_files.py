@@ -230,6 +230,7 @@ async def test_bytes_lie_under_the_users_own_id_and_nowhere_else(service: Servic
     assert service.objects(person.who) == {key}
 
 
+@pytest.mark.control("F1", "list, stat and delete")
 async def test_pages_give_every_file_once_in_the_order_of_code_points(service: Service) -> None:
     person = service.person()
     paths = ["a", "a b", "a-b", "a/1", "a/10", "a/2", "ab", "B", "é", "한글", "😀", "z/" + "한" * 340]
@@ -259,6 +260,7 @@ async def test_a_page_token_of_another_list_or_user_is_refused(service: Service)
     assert [file.path for file in second.files] == ["b"]
 
 
+@pytest.mark.control("F1", "list, stat and delete")
 async def test_a_deleted_file_is_gone_at_once_and_its_path_is_free(service: Service) -> None:
     person = service.person()
     stored = await person.upload("a", b"one")

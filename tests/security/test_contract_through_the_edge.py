@@ -58,6 +58,7 @@ def bo(stack: Stack) -> Person:
     return stack.person()
 
 
+@pytest.mark.control("T10", "the cross-role and cross-tenant matrix is generated from the contract")
 def test_every_method_has_a_sample() -> None:
     assert set(samples.requests("organizations/o/users/u")) == set(METHODS)
     assert PUBLIC
