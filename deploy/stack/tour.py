@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
-from email import message_from_bytes, policy
+from functools import partial
 from pathlib import Path
-from re import search
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.stack.edge import Edge, Follower, Refused
+from deploy.stack.visitors import Failed, Native, Person, check, mailed_token
 from holdfast.auth.v1 import auth_service_pb2 as auth
 from holdfast.backup.v1 import backup_service_pb2 as backup
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
@@ -37,7 +36,6 @@ SIZE = 20 * 1000 * 1000
 PIECE = 256 * 1024
 KOREAN = "보고서/2026년 11월 결산 보고서.bin"
 DELIVERY_SECONDS = 20.0
-MAIL_SECONDS = 30.0
 WORK_SECONDS = 300.0
 
 
@@ -75,26 +73,6 @@ class Where:
     mail_dir: Path
     operator_socket: str
     forget: Callable[[list[str]], None]
-
-
-@dataclass
-class Person:
-    """One visitor of the tour. user: organizations/{o}/users/{u}, "" before sign-in."""
-
-    email: str
-    password: str
-    edge: Edge
-    user: str = ""
-
-
-class Failed(Exception):
-    """What the tour saw is not what Holdfast promises."""
-
-
-def check(truth: bool, otherwise: str) -> None:
-    """Raise Failed with the sentence unless it is true."""
-    if not truth:
-        raise Failed(otherwise)
 
 
 class Tour:
@@ -144,7 +122,7 @@ class Tour:
     def sign_in(self) -> str:
         """A wrong password is refused, the right one opens a session."""
         for person in (self.one, self.two):
-            refused = expect_refusal(lambda person=person: self._sign_in(person, "not " + person.password[:8]))  # type: ignore[misc]
+            refused = expect_refusal(partial(self._sign_in, person, "not " + person.password[:8]))
             check(refused.code == grpc.StatusCode.UNAUTHENTICATED.value[0], f"a wrong password gave {refused}")
             answer = self._sign_in(person, person.password)
             person.edge.token, person.user = answer.session.access_token, answer.user.name
@@ -173,9 +151,9 @@ class Tour:
         check(stored.sha256 == hashlib.sha256(self.content).digest(), "the stored digest is another one")
         return f"{SIZE / 1e6:.0f} MB twice at {KOREAN}"
 
-    def native(self, person: Person) -> "Native":
+    def native(self, person: Person) -> Native:
         """A native gRPC channel to the edge as *person*."""
-        return Native(self.where, person)
+        return Native(self.where.edge_url, self.where.ca_file, person)
 
     def read_back(self) -> str:
         """Crosswise: what PUT stored by gRPC, what gRPC stored by GET, and a range."""
@@ -317,23 +295,6 @@ class Tour:
         return "files, sessions and people of the tour"
 
 
-class Native:
-    """A TLS channel to the edge and the caller's metadata, for `with`."""
-
-    def __init__(self, where: Where, person: Person) -> None:
-        trust = grpc.ssl_channel_credentials(Path(where.ca_file).read_bytes())
-        self.channel = grpc.secure_channel(where.edge_url.removeprefix("https://"), trust)
-        self.metadata = (("authorization", f"Bearer {person.edge.token}"),)
-
-    def __enter__(self) -> tuple[grpc.Channel, tuple[tuple[str, str], ...]]:
-        """The channel and the metadata to call with."""
-        return self.channel, self.metadata
-
-    def __exit__(self, *_: object) -> None:
-        """Close the channel."""
-        self.channel.close()
-
-
 def expect_refusal(deed: Callable[[], object]) -> Refused:
     """The refusal that *deed* meets. Raises Failed when it is served."""
     try:
@@ -346,22 +307,6 @@ def expect_refusal(deed: Callable[[], object]) -> Refused:
 def files_key(name: str) -> str:
     """The file's own id, which its event carries."""
     return name.rsplit("/", 1)[-1]
-
-
-def mailed_token(mail_dir: Path, address: str) -> str:
-    """The token of the newest mail to *address*; waits for the mail. Raises Failed when none comes."""
-    deadline = time.monotonic() + MAIL_SECONDS
-    while time.monotonic() < deadline:
-        for path in sorted(mail_dir.glob("*.eml"), reverse=True):
-            mail = message_from_bytes(path.read_bytes(), policy=policy.default)
-            if mail["to"] and address in mail["to"]:
-                body = mail.get_body(("plain",))
-                found = search(r"(?m)^\s*([A-Za-z0-9_.~-]{20,200})\s*$", body.get_content() if body else "")
-                check(found is not None, f"the mail {path.name} holds no token on a line of its own")
-                assert found is not None
-                return found[1]
-        time.sleep(timedelta(milliseconds=50).total_seconds())
-    raise Failed(f"no mail to {address} within {MAIL_SECONDS:.0f} s in {mail_dir}")
 
 
 def run(where: Where, tell: Callable[[Step], None]) -> Report:

@@ -134,7 +134,7 @@ class Stack:
             auth.RegisterRequest(email=email, password=password, display_name="Test"),
             auth.RegisterResponse,
         )
-        token = tour.mailed_token(self.layout.mail, email)
+        token = visitors.mailed_token(self.layout.mail, email)
         edge.call(f"{AUTH}/VerifyEmail", auth.VerifyEmailRequest(token=token), auth.VerifyEmailResponse)
         asked = auth.SignInRequest(email=email, password=password, delivery=auth.DELIVERY_TOKENS)
         answer = edge.call(f"{AUTH}/SignIn", asked, auth.SignInResponse)
