@@ -5,6 +5,7 @@ after the last one served, and shares the free slots among them. With n such ten
 visited within ceil(n / b) claims, whatever another has queued. Priorities count inside a tenant.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +76,19 @@ class Found:
     timeout_seconds: float
 
 
-class Claimer:
-    """One worker's claims; keeps the round-robin cursor between them."""
+class _Unwanted(Exception):
+    """Undoes a claim."""
 
-    def __init__(self, database: Database, service: str, worker_id: str) -> None:
-        self._database = database
+
+class Claimer:
+    """One worker's claims; keeps the round-robin cursor between them. wanted() is asked before a claim is committed:
+    what is found when it says no stays as it was, under its old lease.
+    """
+
+    def __init__(
+        self, database: Database, service: str, worker_id: str, *, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._database, self._wanted = database, wanted
         self._service = service
         self._worker_id = worker_id
         # Workers start at different places, so that they do not all reach for the same tenants.
@@ -87,8 +96,13 @@ class Claimer:
 
     async def claim(self, slots: int) -> list[Found]:
         """At most *slots* ready jobs, now running under a lease of this worker."""
-        async with self._database.begin(System(self._service)) as tx:
-            rows = await self._claimed(tx, slots)
+        try:
+            async with self._database.begin(System(self._service)) as tx:
+                rows = await self._claimed(tx, slots)
+                if not self._wanted():
+                    raise _Unwanted
+        except _Unwanted:
+            return []
         if rows:
             self._cursor = rows[0].last_tenant
         return [_found(row, self._service) for row in rows]

@@ -46,9 +46,10 @@ class Run:
     def start(self) -> None:
         """Run it as a task of its own."""
         self._task = asyncio.create_task(self._run(), name=f"job-{self.lease.job_id}")
+        self._task.add_done_callback(self._never_begun)
 
     def release(self) -> None:
-        """Stop it and give it back."""
+        """Stop it and give it back, even when its handler has not been reached yet."""
         if self._task is not None:
             self._task.cancel()
 
@@ -60,6 +61,14 @@ class Run:
     async def _run(self) -> None:
         with context.bound(request=self.lease.job_id):
             told = await self._told()
+        self._tell(told)
+
+    def _never_begun(self, task: asyncio.Task[None]) -> None:
+        # _told() swallows every cancellation but one: a task cancelled before its first step runs none of its code.
+        if task.cancelled():
+            self._tell(self._make("release"))
+
+    def _tell(self, told: Told | None) -> None:
         if self._lost or told is None:
             self._vanished(self.lease.job_id)
         else:

@@ -70,9 +70,9 @@ class Worker:
         self._concurrency, self._timing, self._observe = concurrency, timing, observe
         self._runs: dict[str, Run] = {}
         self._stir = asyncio.Event()
-        self._refusing = False
+        self._refusing = self._asking = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._claimer = Claimer(database, service, self.id)
+        self._claimer = Claimer(database, service, self.id, wanted=lambda: not self._refusing)
         self._settler = Settler(database, service, timing.flush_seconds, settled=self._settled)
         self._listener = Listener(database, [channel(service)], lambda _channel, _payload: self._stir.set())
         self._heart: Heart | None = None
@@ -86,7 +86,7 @@ class Worker:
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def refuse(self) -> None:
-        """Claim nothing more; running jobs go on."""
+        """Claim nothing more, not even by a claim under way; running jobs go on."""
         self._refusing = True
         self._stir.set()
 
@@ -105,7 +105,7 @@ class Worker:
         self.refuse()
         for run in list(self._runs.values()):
             run.release()
-        await self._idle(_LAST_WORDS_SECONDS if self._runs else 0)
+        await self._idle(_LAST_WORDS_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,7 +140,13 @@ class Worker:
         slots = self._concurrency - len(self._runs)
         if slots <= 0 or self._heart is None or not self._heart.alive:
             return 0
-        found = await self._claimer.claim(slots)
+        self._asking = True
+        try:
+            found = await self._claimer.claim(slots)
+        finally:
+            self._asking = False
+            if self._refusing:
+                self._stir.set()
         for job in found:
             self._begin(job)
         return len(found)
@@ -150,6 +156,9 @@ class Worker:
         run = Run(found, self._handlers.get(found.type), ended=self._settler.tell, vanished=self._vanished)
         self._runs[found.lease.job_id] = run
         run.start()
+        if self._refusing:
+            # Refused while the claim was being committed.
+            run.release()
 
     def _settled(self, told: Told, state: str) -> None:
         """*told* was written, and the job's state is now *state*; "" means that the lease was stale."""
@@ -196,10 +205,10 @@ class Worker:
             await asyncio.sleep(_drawn(self._timing.reap_seconds))
 
     async def _idle(self, seconds: float) -> None:
-        """Wait until nothing runs, or *seconds* have passed."""
+        """Wait until nothing runs and no claim is under way, or *seconds* have passed."""
         try:
             async with asyncio.timeout(seconds):
-                while self._runs:
+                while self._runs or self._asking:
                     self._stir.clear()
                     await self._stir.wait()
         except TimeoutError:

@@ -15,7 +15,9 @@ import pytest
 
 from libs.db import Database
 from libs.jobqueue import Cancelled, Discard, Handler, Lease, Outcome, Retry, Snooze, Worker, complete, put
+from libs.jobqueue.claim import Found
 from libs.jobqueue.completion import Told, settle
+from libs.jobqueue.run import Run
 from libs.principal import User
 from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
 from tests.support.postgres import TestDatabase
@@ -230,6 +232,77 @@ async def test_draining_gives_unfinished_jobs_back_unharmed_and_claims_nothing_m
     found = rows(database, "SELECT id, state, lease, failures, crashes FROM jobs.jobs ORDER BY id")
     assert found == [(job, "ready", 1, 0, 0), (other, "ready", 0, 0, 0)]
     assert rows(database, "SELECT id FROM jobs.workers") == []
+
+
+_BUSY = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND usename <> user AND state <> 'idle'"
+_SLOW_COMMIT = """
+    CREATE FUNCTION jobs.slowly() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER slowly AFTER UPDATE ON jobs.jobs DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION jobs.slowly();
+"""
+
+
+@pytest.mark.parametrize(
+    ("hold", "waiting", "lease"),
+    [
+        ("LOCK TABLE jobs.ready IN EXCLUSIVE MODE", "relation", 0),
+        ("SELECT pg_advisory_xact_lock(7)", "advisory", 1),
+    ],
+    ids=["before it found the job", "while it is committed"],
+)
+async def test_a_claim_under_way_at_a_refusal_leaves_its_job_unharmed_for_others(
+    files: Database, database: TestDatabase, hold: str, waiting: str, lease: int
+) -> None:
+    ran: list[int] = []
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        ran.append(lease.lease)
+
+    job = await given(files, SendNote("untouched"))
+    with database.admin() as admin:
+        admin.execute(_SLOW_COMMIT)
+        try:
+            with database.admin() as holder:
+                holder.execute("BEGIN")
+                holder.execute(hold.encode())
+                async with working(files, {SendNote: handle}) as worker:
+                    await until(lambda: rows(database, _stuck(waiting)) != [], "the claim under way")
+                    worker.refuse()
+                    holder.execute("ROLLBACK")
+                    await until(lambda: rows(database, _BUSY) == [], "the end of the claim")
+        finally:
+            admin.execute("DROP FUNCTION jobs.slowly CASCADE")
+    found = rows(database, "SELECT id, state, lease, failures, crashes FROM jobs.jobs")
+    assert (ran, found) == ([], [(job, "ready", lease, 0, 0)])
+    async with working(files, {SendNote: handle}):
+        await until(lambda: ran == [lease + 1], "the next worker's run")
+
+
+def _stuck(waiting: str) -> str:
+    """Asks for the claim, or its commit, that waits for a lock of this kind."""
+    query = "COMMIT" if waiting == "advisory" else "%RECURSIVE ahead%"
+    return (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        f" AND wait_event = '{waiting}' AND query LIKE '{query}'"
+    )
+
+
+async def test_a_job_given_back_before_its_handler_is_reached_is_given_back_all_the_same() -> None:
+    ran: list[str] = []
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        ran.append(job.text)
+
+    told: asyncio.Queue[Told] = asyncio.Queue()
+    found = Found("send_note", {"text": "early", "times": 1}, Lease("a", 1, 1, ANNA), 5)
+    for early in (True, False):
+        run = Run(found, (SendNote, handle), ended=told.put_nowait, vanished=ran.append)
+        run.start()
+        if early:
+            run.release()
+        assert (await asyncio.wait_for(told.get(), 20)).kind == ("release" if early else "done")
+    assert ran == ["early"]
 
 
 @pytest.mark.control("J1", "a late writer changes nothing")
