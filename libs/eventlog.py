@@ -18,9 +18,7 @@ CHANNEL = "holdfast_events"
 _APPEND = text("SELECT events.append(:organization_id, :user_id, :type, CAST(:data AS jsonb))")
 
 
-async def append(
-    tx: Tx, *, organization_id: str, user_id: str, type: str, data: Mapping[str, Any]
-) -> int:
+async def append(tx: Tx, *, organization_id: str, user_id: str, type: str, data: Mapping[str, Any]) -> int:
     """Append one event and return its offset, counted from 1 for each user.
 
     type: dotted lower-case words, at most 100 characters. data: a JSON object, at most 128 KiB as text.
@@ -31,9 +29,7 @@ async def append(
     return await append_text(tx, organization_id=organization_id, user_id=user_id, type=type, data=content)
 
 
-async def append_text(
-    tx: Tx, *, organization_id: str, user_id: str, type: str, data: str
-) -> int:
+async def append_text(tx: Tx, *, organization_id: str, user_id: str, type: str, data: str) -> int:
     """Like append, for *data* that is JSON text already."""
     arguments = {"organization_id": organization_id, "user_id": user_id, "type": type, "data": data}
     offset = (await tx.execute(_APPEND, arguments)).scalar_one()
