@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 import psycopg
+import sqlalchemy.exc
 
 from deploy.stack import doctor, logs, ports, prepare, showing, status
 from deploy.stack import down as downing
@@ -14,11 +15,11 @@ from deploy.stack.layout import CHECKOUT, BadSettings, layout
 from deploy.stack.postgres import PostgresError
 from deploy.stack.report import Report
 from deploy.stack.supervise import SupervisorGone
-from deploy.stack.up import NeverUp, NotWell, OtherRun, standing, up
+from deploy.stack.up import IsDown, NeverUp, NotWell, OtherRun, running, up
 
 EXPECTED = (
-    NeverUp, NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError, SupervisorGone,
-    logs.NoSuchPart, OSError, psycopg.OperationalError,
+    IsDown, NeverUp, NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError,
+    SupervisorGone, logs.NoSuchPart, OSError, psycopg.OperationalError, sqlalchemy.exc.OperationalError,
 )  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def tour_() -> None:
 
     def deed() -> bool:
         where = layout()
-        ok = showing.take_tour(standing(where), report)
+        ok = showing.take_tour(running(where), report)
         if ok:
             showing.toured(where)
         return ok
@@ -126,7 +127,7 @@ def migrate_() -> None:
     report = Report()
 
     def deed() -> bool:
-        parts = standing(layout())
+        parts = running(layout())
         ran = parts.cluster.migrate(parts.vault.role_passwords()["holdfast_owner"])
         report.facts["ran"] = [f"{step.tree} {step.revision} {step.title}" for step in ran]
         report.say("\n".join(report.facts["ran"]) or "nothing is pending")
@@ -146,7 +147,8 @@ def clean_() -> None:
         report.say(f"This destroys the stack {name} in {where.home}: its database, files, backups, secrets and logs.")
         given = os.environ.get("NAME") or (input("Type its name to go on: ") if sys.stdin.isatty() else "")
         if given != name:
-            report.say(f"Nothing was destroyed. Without a terminal: make clean NAME={name}")
+            wrong = f"{given} is not its name. " if given else ""
+            report.say(f"Nothing was destroyed. {wrong}To go on: make clean NAME={name}")
             return False
         downing.clean(where, report)
         if where.home == where.programs:

@@ -19,7 +19,7 @@ from deploy.stack.parts import PLAIN, Parts, exists
 from deploy.stack.pki import write
 from deploy.stack.report import Report
 from deploy.stack.supervise import Supervisor, drop_prefix
-from deploy.stack.up import standing
+from deploy.stack.up import running
 
 SECRET_DAYS = {"database_password": 180, "owner_password": 180, "repository_cipher": 36500}
 SIGNING_DAYS = 90
@@ -200,7 +200,7 @@ def keep(where: Layout, findings: list[Finding]) -> Path:
 
 def show(where: Layout, report: Report) -> bool:
     """Print what was found and keep it; whether nothing is at fault."""
-    parts = standing(where)
+    parts = running(where)
     findings = []
     colours = {"ok": "green", "warning": "yellow", "fault": "red"}
     for one in examine(parts):

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.stack import ports
 from deploy.stack.layout import Layout
 from deploy.stack.parts import Parts
 from deploy.stack.report import Report
@@ -31,6 +32,7 @@ def down(where: Layout, report: Report) -> None:
                 os.kill(pid, signal.SIGKILL)
         where.stack_json.unlink(missing_ok=True)
         shutil.rmtree(where.run, ignore_errors=True)
+        ports.forget_sockets(ports.remembered(where.home / "ports.json").values())
 
 
 def stop_order(parts: Parts, present: set[str]) -> list[str]:

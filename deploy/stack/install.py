@@ -161,7 +161,7 @@ def step(name: str, deed: Callable[[], bool]) -> None:
     if watched:
         print("\033[2K", end="\r", file=sys.stderr, flush=True)
     if done:
-        print(f"  {name:<46} made {time.monotonic() - began:6.1f} s", file=sys.stderr)
+        print(f"  {name:<56} ok   {time.monotonic() - began:6.1f} s", file=sys.stderr)
 
 
 def main() -> None:

@@ -5,7 +5,10 @@ import os
 import random
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from deploy.stack.layout import service_ids
 
 DEFAULTS: Mapping[str, int] = {
     "edge": 8443,
@@ -26,15 +29,44 @@ DEFAULTS: Mapping[str, int] = {
     "smtp": 2525,
     "prometheus": 9470,
 }
+SOCKETS = Path("/tmp")  # fixed in SeaweedFS
 CHOICE = range(20_000, 30_000)  # below Linux's ephemeral range, so that no outgoing connection sits on one of them
 
 
 class PortTaken(Exception):
-    """A remembered port is held by something that is not ours; the message names it."""
+    """A remembered port is held by something that is not ours, or none is free, or what was remembered is broken; the
+    message says which.
+    """
+
+
+def local_sockets(port: int) -> list[tuple[Path, int]]:
+    """Where SeaweedFS keeps a Unix socket for gRPC port *port*, under names it fixes itself (tried): each that is
+    there, and its owner's user id.
+    """
+    found = []
+    for path in SOCKETS.glob(f"seaweedfs-*grpc-{port}.sock"):
+        with suppress(FileNotFoundError):
+            found.append((path, path.lstat().st_uid))
+    return found
+
+
+def strangers(port: int) -> list[str]:
+    """Those of another user: the store could neither use nor replace them."""
+    return [str(path) for path, owner in local_sockets(port) if owner != service_ids()[0]]
+
+
+def forget_sockets(ports: Iterable[int]) -> None:
+    """Remove those of our own, which a killed SeaweedFS leaves behind."""
+    for port in ports:
+        for path, owner in local_sockets(port):
+            if owner == service_ids()[0]:
+                path.unlink(missing_ok=True)
 
 
 def free(port: int) -> bool:
-    """Whether 127.0.0.1:*port* can be bound now."""
+    """Whether 127.0.0.1:*port* can be bound now and nothing of another user stands for it."""
+    if strangers(port):
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -44,12 +76,20 @@ def free(port: int) -> bool:
     return True
 
 
+def remembered(path: Path) -> dict[str, int]:
+    """Port by name as kept in *path*; none when there is no such file. Raises PortTaken when it cannot be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except ValueError as fault:
+        raise PortTaken(f"{path} cannot be read: {fault}. Mend or remove it, then make up again.") from None
+
+
 def assigned(path: Path, *, defaults: bool) -> dict[str, int]:
     """The remembered ports, each missing one chosen now and remembered.
 
     defaults: whether the well-known numbers are tried first; a stack of a test leaves them to `make up`.
     """
-    kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = remembered(path)
     ports = {name: kept[name] for name in DEFAULTS if name in kept}
     for name, default in DEFAULTS.items():
         if name not in ports:
@@ -108,6 +148,8 @@ def command_of(pid: int, length: int = 120) -> str:
 
 def holder(port: int) -> str:
     """Who listens on *port*, for a person."""
+    if left := strangers(port):
+        return f"another user's {', '.join(left)}"
     listener = listeners().get(port)
     if listener is None:
         return "nobody now"
@@ -115,10 +157,13 @@ def holder(port: int) -> str:
     return "another user's process" if pid is None else f"process {pid}: {command_of(pid)}"
 
 
-def refuse_clashes(ports: Mapping[str, int], names: Iterable[str]) -> None:
-    """Raise PortTaken, with every clash, when a port of *names*, whose parts are not running, is held."""
+def refuse_clashes(ports: Mapping[str, int], names: Iterable[str], kept: Path) -> None:
+    """Raise PortTaken, with every clash and the remedy, when a port of *names*, whose parts are not running, is held.
+    kept: where the ports are remembered.
+    """
     clashes = [
         f"port {ports[name]} ({name}) is held by {holder(ports[name])}" for name in names if not free(ports[name])
     ]
     if clashes:
-        raise PortTaken("; ".join(clashes))
+        remedy = f"Free it, or take its line out of {kept} to have another chosen; then make up again."
+        raise PortTaken("\n".join([*clashes, remedy]))

@@ -12,6 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+NAME_WIDTH = 56
+"""Columns for the name of a step."""
+
 
 def wants_json() -> bool:
     """Whether the caller asked for one JSON object and nothing else on standard output."""
@@ -42,7 +45,7 @@ class Report:
             seconds = time.monotonic() - began
             self.steps.append({"name": name, "ok": ok, "ms": round(seconds * 1000)})
             mark = "[green]ok[/green]" if ok else "[red]failed[/red]"
-            self.say(f"  {name:<46} {mark} {seconds:6.1f} s")
+            self.say(f"  {name:<{NAME_WIDTH}} {mark} {seconds:6.1f} s")
 
     def say(self, text: str = "") -> None:
         """One line for a person."""

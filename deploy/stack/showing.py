@@ -7,7 +7,7 @@ from pathlib import Path
 from deploy.stack import tour, visitors
 from deploy.stack.layout import Layout
 from deploy.stack.parts import Parts
-from deploy.stack.report import Report
+from deploy.stack.report import NAME_WIDTH, Report
 from deploy.stack.status import address
 from deploy.stack.up import installed_revision
 
@@ -27,7 +27,7 @@ def take_tour(parts: Parts, report: Report) -> bool:
 
     def tell(step: tour.Step) -> None:
         mark = "[green]ok[/green]" if step.ok else "[red]failed[/red]"
-        report.console.print(f"  {step.name:<46} {mark} {step.ms / 1000:6.1f} s  ", end="")
+        report.console.print(f"  {step.name:<{NAME_WIDTH}} {mark} {step.ms / 1000:6.1f} s  ", end="")
         report.console.print(step.detail, markup=False)
         report.steps.append(asdict(step))
 

@@ -124,6 +124,8 @@ def show(where: Layout, report: Report) -> bool:
         for one in found
     ]
     report.table(f"stack {where.run.name}", ("part", "state", "health", "address", "memory"), rows)
+    if all(one.state == "DOWN" for one in found):
+        report.say("The stack is down: make up")
     restorable = recovery(where)
     lines = recovery_lines(restorable)
     revision = (

@@ -35,6 +35,10 @@ class NeverUp(Exception):
     """There is no stack here yet; the message says what makes one."""
 
 
+class IsDown(Exception):
+    """The stack was laid out and is not running; the message says what starts it."""
+
+
 @contextmanager
 def alone(where: Layout) -> Iterator[None]:
     """Hold the stack's lock: one `up`, `down` or `clean` at a time. Raises OtherRun."""
@@ -60,6 +64,14 @@ def standing(where: Layout) -> Parts:
     return known(where)
 
 
+def running(where: Layout) -> Parts:
+    """The parts of a stack that runs, well or not. Raises IsDown, and what standing raises."""
+    parts = standing(where)
+    if not Supervisor(where).alive():
+        raise IsDown(f"The stack in {where.home} is down: make up")
+    return parts
+
+
 def up(where: Layout, report: Report) -> Parts:
     """Bring everything up; raises what prepare, ports and supervise raise, and NotWell."""
     with alone(where):
@@ -72,7 +84,7 @@ def up(where: Layout, report: Report) -> Parts:
             replace_changed(supervisor, every, where, installed)
             running = running_parts(supervisor)
             idle = [name for part in every if part.name not in running for name in part.ports]
-            ports.refuse_clashes(parts.ports, idle)
+            ports.refuse_clashes(parts.ports, idle, where.home / "ports.json")
         # Services wait for nothing themselves, so where their tables stand already they load while the store starts.
         early = every if prepare.laid_out(parts, installed) else [part for part in every if part.name not in SERVICES]
         begin(supervisor, early)
