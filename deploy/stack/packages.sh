@@ -42,6 +42,7 @@ $as_root sh -c "$quiet"
 policy=/usr/sbin/policy-rc.d
 log=$(mktemp "${TMPDIR:-/tmp}/holdfast-packages-XXXXXX")
 made=""
+began=$(date +%s)
 if [ ! -e "$policy" ]; then # 101 tells every package to start no daemon
     $as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
     made=yes
@@ -63,3 +64,4 @@ quietly apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 quietly apt-get install -y -qq --no-install-recommends $missing
 rm -f "$log"
+printf '  %-56s ok   %6.1f s\n' "Debian packages" "$(($(date +%s) - began))" >&2
