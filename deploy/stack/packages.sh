@@ -33,7 +33,7 @@ elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
     as_root="sudo"
 else
     echo "Debian packages are missing. Run this line as root, then the same make again:" >&2
-    echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing'" >&2
+    echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing; rm -f /etc/postgresql-common/createcluster.d/holdfast.conf'" >&2
     exit 1
 fi
 
