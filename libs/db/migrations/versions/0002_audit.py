@@ -71,7 +71,7 @@ _NEW_ID = """
 CREATE FUNCTION audit.new_id() RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(substr('0123456789abcdefghjkmnpqrstvwxyz',
                              1 + substr(bits, 1 + 5 * place, 5)::bit(5)::integer, 1), '' ORDER BY place)
-    FROM (SELECT '00' || (extract(epoch FROM clock_timestamp()) * 1000)::bigint::bit(48)::text
+    FROM (SELECT '00' || floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint::bit(48)::text
                  || right(('x' || replace(gen_random_uuid()::text, '-', ''))::bit(128)::text, 40)
                  || right(('x' || replace(gen_random_uuid()::text, '-', ''))::bit(128)::text, 40) AS bits) AS made,
          generate_series(0, 25) AS place
