@@ -34,7 +34,7 @@ def answer(stack: Stack, token: str, path: str, request: Message) -> grpc.Status
         )
         call = getattr(channel, shape)(
             path,
-            request_serializer=Message.SerializeToString,
+            request_serializer=type(request).SerializeToString,
             response_deserializer=samples.answer_class(path).FromString,
         )
         try:

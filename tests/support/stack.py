@@ -152,7 +152,7 @@ class Stack:
         with grpc.secure_channel(self.edge_url.removeprefix("https://"), trust) as channel:
             call = channel.unary_unary(
                 path,
-                request_serializer=Message.SerializeToString,
+                request_serializer=type(request).SerializeToString,
                 response_deserializer=samples.answer_class(path).FromString,
             )
             try:
