@@ -18,7 +18,7 @@ def addresses(parts: Parts, report: Report) -> None:
     report.table("\nHoldfast is up", ("part", "address"), rows)
     cli = Path(".holdfast/venv/bin/holdfast")  # it finds .holdfast/stack.json by itself
     report.say(f"\noperator:  {cli} backup list · {cli} drill run   (socket {parts.where.operator_socket})")
-    report.say(f"sign in:   {cli} login    mail: {cli} mail")
+    report.say(f"sign in:   {cli} register · {cli} mail · {cli} verify TOKEN · {cli} login")
     report.say(f"trust:     {parts.where.ca_file}")
 
 
