@@ -97,7 +97,9 @@ def route(name: str, match: Json, cluster: str, owner: str, timing: Json, *, who
 
 def method_routes(methods: Mapping[str, policy.MethodPolicy]) -> list[Json]:
     """A route for each method, except those that only services may call."""
-    unary = {"timeout": f"{UNARY_SECONDS}s", "max_stream_duration": {"grpc_timeout_header_max": f"{UNARY_SECONDS}s"}}
+    # Not `timeout`: Envoy ignores it on a route that takes the caller's grpc-timeout (tried).
+    limit = f"{UNARY_SECONDS}s"
+    unary = {"max_stream_duration": {"max_stream_duration": limit, "grpc_timeout_header_max": limit}}
     stream = {"timeout": "0s", "idle_timeout": f"{STREAM_IDLE_SECONDS}s"}
     return [
         route(
@@ -121,7 +123,7 @@ def http_routes(declared: Sequence[policy.RoutePolicy], max_upload_bytes: int) -
         idle = SSE_IDLE_SECONDS if events else STREAM_IDLE_SECONDS
         match: Json = {"prefix": path} if path.endswith("/") else {"path": path}
         if not events:
-            made.append(too_large(match, max_upload_bytes))
+            made += [too_large(match, max_upload_bytes), length_required(match)]
         timing = {"timeout": "0s", "idle_timeout": f"{idle}s"}
         made.append(route(path, match, f"{owner}_http", owner, timing, whole_body=events))
     return made
@@ -130,10 +132,25 @@ def http_routes(declared: Sequence[policy.RoutePolicy], max_upload_bytes: int) -
 def too_large(match: Json, limit: int) -> Json:
     """A route ahead of the real one that refuses a declared length above *limit* before any of it is read."""
     length = {"name": "content-length", "range_match": {"start": limit + 1, "end": (1 << 63) - 1}}
+    return _refused("too_large", {**match, "headers": [length]}, 413, "The body is larger than this edge lets pass.")
+
+
+def length_required(match: Json) -> Json:
+    """A route that refuses a PUT that declares neither a length nor a chunked body.
+
+    HTTP reads that as an empty body, Envoy declares it so, and a forgotten body would replace a file by nothing.
+    """
+    put = {"name": ":method", "string_match": {"exact": "PUT"}}
+    absent = [{"name": name, "present_match": False} for name in ("content-length", "transfer-encoding")]
+    words = "Content-Length has to be declared; 0 stores an empty file."
+    return _refused("length_required", {**match, "headers": [put, *absent]}, 411, words)
+
+
+def _refused(name: str, match: Json, status: int, words: str) -> Json:
     return {
-        "name": "too_large",
-        "match": {**match, "headers": [length]},
-        "direct_response": {"status": 413, "body": {"inline_string": "The body is larger than this edge lets pass.\n"}},
+        "name": name,
+        "match": match,
+        "direct_response": {"status": status, "body": {"inline_string": f"{words}\n"}},
         "typed_per_filter_config": {
             "envoy.filters.http.ext_authz": {"@type": f"{TYPE}ext_authz.v3.ExtAuthzPerRoute", "disabled": True},
             "envoy.filters.http.buffer": NOT_BUFFERED,  # else the answer waits for the body (tried)

@@ -91,3 +91,22 @@ def test_a_services_method_has_no_route_for_json_either(stack: Stack, person: Pe
         stack, "/holdfast.auth.v1.TokenService/ExchangeToken", body, authorization=f"Bearer {person.token}"
     )
     assert status == 404
+
+
+@pytest.mark.stack
+def test_a_query_beside_the_json_is_refused_and_not_a_part_being_away(stack: Stack, person: Person) -> None:
+    bearer = f"Bearer {person.token}"
+    assert posted(stack, f"{FILES}/ListFiles", {"parent": person.user}, authorization=bearer)[0] == 200
+    assert posted(stack, f"{FILES}/ListFiles?x=1", {"parent": person.user}, authorization=bearer)[0] == 400
+
+
+@pytest.mark.stack
+def test_a_method_that_is_not_served_is_404_and_not_a_part_being_away(stack: Stack, person: Person) -> None:
+    status, answer = posted(stack, "/v1/files/x", {}, authorization=f"Bearer {person.token}")
+    assert (status, answer["error"]["reason"]) == (404, "UNIMPLEMENTED")
+
+
+@pytest.mark.stack
+def test_a_nul_in_a_text_is_refused_by_name(stack: Stack) -> None:
+    status, answer = posted(stack, f"{AUTH}/SignIn", {"email": "a\0@example.com", "password": "x"})
+    assert (status, "email" in answer["message"]) == (400, True)

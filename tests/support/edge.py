@@ -130,10 +130,11 @@ def http_echo(path: Path, feed: Feed) -> UnixServer:
 
 
 class H2Echo(threading.Thread):
-    """An HTTP/2 upstream that answers each request with its headers and trailers as JSON."""
+    """An HTTP/2 upstream that answers each request with its headers and trailers as JSON, unless it is *silent*."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, silent: threading.Event) -> None:
         super().__init__(daemon=True)
+        self._silent = silent
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -171,7 +172,7 @@ class H2Echo(threading.Thread):
         elif isinstance(event, h2.events.DataReceived):
             seen[event.stream_id]["received"] += len(event.data)
             connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        elif isinstance(event, h2.events.StreamEnded):
+        elif isinstance(event, h2.events.StreamEnded) and not self._silent.is_set():
             body = json.dumps(seen.pop(event.stream_id)).encode()
             connection.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/json")])
             connection.send_data(event.stream_id, body, end_stream=True)
@@ -201,6 +202,7 @@ class BareEdge:
 
     def __init__(self, directory: Path, **changed: Any) -> None:
         self.answers, self.feed = Answers(), Feed()
+        self.silent = threading.Event()
         self.directory = directory
         self.port, self.redirect_port, self.metrics_port = free_ports(3)
         now = datetime.now(UTC)
@@ -238,7 +240,7 @@ class BareEdge:
         ]
         for server in servers:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-        echo = H2Echo(self.directory / "h2.sock")
+        echo = H2Echo(self.directory / "h2.sock", self.silent)
         echo.start()
         command = [
             tool("envoy"),

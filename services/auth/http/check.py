@@ -90,7 +90,7 @@ def allowed(found: Admitted) -> Response:
 def denied(request: Request, error: AppError) -> Response:
     """The caller's answer, in the form its content type reads."""
     request_id = context.accept(request.header("x-request-id"))
-    status = 415 if isinstance(error, ContentTypeNotAllowed) else errors.http_status(error.kind)
+    status = _status(error)
     headers = _retry(error)
     if status == 401:
         headers.append(("www-authenticate", 'Bearer realm="holdfast"'))
@@ -98,6 +98,12 @@ def denied(request: Request, error: AppError) -> Response:
         return Response(status, [*headers, *_grpc(error, request_id)], error.message.encode())
     body = json.dumps(errors.body(error, request_id), ensure_ascii=False).encode()
     return Response(status, [*headers, ("content-type", "application/json")], body)
+
+
+def _status(error: AppError) -> int:
+    """The HTTP status of a denial. Never a 5xx for what the caller did: to Envoy that is a check that failed, a 503."""
+    told = {ContentTypeNotAllowed: 415, NoSuchRoute: 404}
+    return told.get(type(error)) or errors.http_status(error.kind)
 
 
 def _content_type(request: Request) -> str:
