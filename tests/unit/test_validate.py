@@ -47,6 +47,17 @@ def test_a_bound_lies_where_the_contract_puts_it(rules: Rules, email: str, ok: b
             check(request)
 
 
+def test_a_text_with_a_nul_is_refused_and_bytes_with_one_are_not(rules: Rules) -> None:
+    check = rules.compiled("holdfast.files.v1.UploadFileRequest")
+    header = files.UploadHeader(parent="organizations/o/users/u", path="a", sha256=b"\0" * 32)
+    check(files.UploadFileRequest(header=header).SerializeToString())
+    check(files.UploadFileRequest(data=b"\0").SerializeToString())
+    header.path = "a\0b"
+    with pytest.raises(InvalidArgument) as found:
+        check(files.UploadFileRequest(header=header).SerializeToString())
+    assert [each.field for each in found.value.violations] == ["header.path"]
+
+
 def test_a_required_choice_and_a_written_rule_hold(rules: Rules) -> None:
     check = rules.compiled("holdfast.files.v1.UploadFileRequest")
     check(files.UploadFileRequest(data=b"x").SerializeToString())
