@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from libs.errors import InvalidArgument
+from libs.http1 import Request
 from services.events.domain.errors import EventInvalid, ResumeTokenInvalid
-from services.events.domain.event import Event, Frame, check_data
+from services.events.domain.event import Event, Frame, check_data, check_type
 from services.events.domain.position import Position, Start, reset, start
 from services.events.http import frames
+from services.events.http.endpoint import resume_token
 from services.events.ops.following import RING_FRAMES, Following
 
 EVENT = Event("org1", "user1", 7, "sample.told", '{"a": 1}', datetime(2026, 1, 1, tzinfo=UTC))
@@ -61,6 +64,20 @@ def test_a_payload_the_database_could_not_keep_is_refused(data: str) -> None:
     with pytest.raises(EventInvalid):
         check_data(data)
     check_data('{"a": [1, 2.5e3, "é", {"b": null}]}')
+
+
+@pytest.mark.parametrize("type", ["reset", "goodbye", "refused", "open", "error"])
+def test_a_published_event_cannot_pass_for_a_word_of_the_stream(type: str) -> None:
+    with pytest.raises(EventInvalid):
+        check_type(type)
+    check_type(f"sample.{type}")
+
+
+def test_a_query_of_many_fields_is_refused_and_no_fault_of_ours() -> None:
+    asked = "/v1/events?" + "&".join(f"a{n}=1" for n in range(19))
+    assert resume_token(Request("GET", f"{asked}&last_event_id=e1.1")) == "e1.1"
+    with pytest.raises(InvalidArgument):
+        resume_token(Request("GET", f"{asked}&b=1&last_event_id=e1.1"))
 
 
 class Taker:

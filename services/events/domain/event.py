@@ -11,6 +11,8 @@ from services.events.domain.errors import EventInvalid
 MAX_DATA_BYTES = 64 * 1024
 MAX_DEPTH = 64
 _MAX_EXPONENT = 308
+# What a stream itself tells, and what an EventSource dispatches by itself: a reader could not tell them from an event.
+_RESERVED_TYPES = frozenset({"reset", "goodbye", "refused", "open", "error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class Frame:
     epoch: str
     event: Event
     sse: bytes
+
+
+def check_type(type: str) -> None:
+    """Refuse a type that a reader would take for the stream's own words. Raises EventInvalid."""
+    if type in _RESERVED_TYPES:
+        raise _invalid("is a word of the stream itself", field="event.type")
 
 
 def check_data(data: str) -> None:
@@ -78,5 +86,5 @@ def _no_number(literal: str) -> Decimal:
     raise _invalid("holds a number out of range")
 
 
-def _invalid(what: str) -> EventInvalid:
-    return EventInvalid(f"event.data {what}.", violations=[Violation("event.data", what)], field="event.data")
+def _invalid(what: str, field: str = "event.data") -> EventInvalid:
+    return EventInvalid(f"{field} {what}.", violations=[Violation(field, what)], field=field)

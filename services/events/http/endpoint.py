@@ -5,7 +5,7 @@ from time import perf_counter
 from urllib.parse import parse_qs
 
 from libs.clock import Clock
-from libs.errors import AppError, Kind
+from libs.errors import AppError, InvalidArgument, Kind
 from libs.http1 import Request, Response
 from libs.http1 import Stream as Answer
 from libs.observability import context, log
@@ -69,11 +69,17 @@ class Endpoint:
 
 
 def resume_token(request: Request) -> str:
-    """Where to go on: the header a browser sends when it reconnects, else the query a first connection may carry."""
+    """Where to go on: the header a browser sends when it reconnects, else the query a first connection may carry.
+
+    Raises InvalidArgument for a query of more than 20 fields.
+    """
     header = request.header("last-event-id")
     if header:
         return header
-    query = parse_qs(request.query, max_num_fields=20) if request.query else {}
+    try:
+        query = parse_qs(request.query, max_num_fields=20) if request.query else {}
+    except ValueError:
+        raise InvalidArgument("The query has more than 20 fields; only last_event_id is read.") from None
     return next((query[name][-1] for name in _QUERY_NAMES if name in query), "")
 
 

@@ -3,7 +3,7 @@
 from libs import idempotency
 from libs.db import Database, retrying
 from libs.principal import User
-from services.events.domain.event import Event, check_data
+from services.events.domain.event import Event, check_data, check_type
 from services.events.store import entries
 
 _METHOD = "Publish"
@@ -21,6 +21,7 @@ class Publisher:
         request_id: "" for none; a repeat within 24 hours gets the first event, or its offset and what was sent once the
         event is no longer kept. Raises EventInvalid, Unavailable, RequestIdReused when the id stands for another event.
         """
+        check_type(type)
         check_data(data)
         return await retrying(self._publish)(who, type, data, request_id)
 
