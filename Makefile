@@ -20,7 +20,7 @@ setup: ## install missing Debian packages, make the environments, install the se
 	@/usr/bin/python3 -m deploy.stack.install
 
 setup-dev:
-	@sh deploy/stack/packages.sh
+	@sh deploy/stack/packages.sh dev
 	@/usr/bin/python3 -m deploy.stack.install dev
 
 up: setup ## start everything, wait until it is well, take the tour the first time and after a change

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, without letting them start anything.
+# Installs the Debian packages that are missing, without letting them start anything; with "dev" also what tests need.
 # Prints one line and ends with 1 when it may not install. Knows apt only: elsewhere, install the same programs by hand.
 set -eu
 
@@ -15,6 +15,7 @@ need postgresql server
 need pgbackrest command -v pgbackrest
 need python3-venv /usr/bin/python3 -c 'import ensurepip, venv'
 need util-linux command -v setpriv
+[ "${1:-}" != dev ] || need curl command -v curl # the README's examples are tests
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 
 [ -n "$missing" ] || exit 0
