@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from deploy.pgbackrest import conf
-from services.backup.adapters.pgbackrest import parse_info
+from services.backup.adapters import pgbackrest
+from services.backup.adapters.pgbackrest import PgBackRest, parse_info
 from services.backup.domain.errors import EngineFailed
 
 BACKUP: dict[str, Any] = {
@@ -127,3 +128,14 @@ def test_no_secret_is_on_a_command_line_and_the_file_is_private(tmp_path: Path) 
     assert "very-secret" not in command
     assert command.endswith('archive-push "%p"')
     assert conf.archive_command(Path("/a b%c/x"), "s").startswith("pgbackrest '--config=/a b%%c/x'")
+
+
+async def test_the_engine_gives_an_absent_store_up_before_it_is_given_up_itself(tmp_path: Path) -> None:
+    """The engine tries four times; ended from outside it could not say what is away."""
+    program, words = tmp_path / "engine", tmp_path / "words"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {words}\ncat <<'END'\n{answer()}\nEND\n", encoding="utf-8")
+    program.chmod(0o700)
+    found = await PgBackRest(str(program), "holdfast", tmp_path / "a", tmp_path / "b").inspect()
+    assert found.healthy
+    [patience] = [word.partition("=")[2] for word in words.read_text().split() if word.startswith("--io-timeout=")]
+    assert 4 * int(patience) < pgbackrest._INFO_SECONDS

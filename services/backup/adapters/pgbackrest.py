@@ -25,6 +25,8 @@ _AWAY = {49, 56, 82, 101, 103}  # host connect, database connect, archive timeou
 _NOT_IN_ARCHIVE = 1
 _EMPTY_STATUS = {1, 2}  # no stanza path yet, no backup yet: sound, and nothing there
 _INFO_SECONDS = 60.0
+# The engine tries four times: it names an absent store after 20 s, before _INFO_SECONDS would end it wordless.
+_INFO_IO_SECONDS = 5
 _WORK_SECONDS = 6 * 3600.0
 _POLL_SECONDS = 2.0  # each look costs a tenth of a second of one core that the backup itself could use
 _LABEL = re.compile(r"new backup label = (\S+)")
@@ -45,7 +47,9 @@ class PgBackRest:
 
     async def inspect(self) -> Repository:
         """`info` as JSON: exits 0 whatever it finds, so the status code inside decides."""
-        done = await self._run("info", self.config, "--output=json", timeout_seconds=_INFO_SECONDS)
+        done = await self._run(
+            "info", self.config, f"--io-timeout={_INFO_IO_SECONDS}", "--output=json", timeout_seconds=_INFO_SECONDS
+        )
         _judge("info", done)
         return parse_info(done.out, self.stanza)
 
