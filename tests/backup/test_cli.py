@@ -64,6 +64,7 @@ def test_a_refusal_says_its_reason_and_has_its_own_exit_code(service: Service, d
     refused = call(service, "drill", "run", "--time", "2001-01-01T00:00:00+00:00", "--json")
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "[TARGET_BEFORE_FIRST_BACKUP]" in refused.stderr
+    assert "Request id: " in refused.stderr
     assert call(service, "drill", "run", "--time", "2001-01-01T00:00:00").exit_code == 2
     assert call(service, "drill", "run", "--between", "99999").exit_code == 2
     assert call(service, "backup", "show", "20010101-000000F").exit_code == 3

@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from rich.console import Console
 
 from holdfast.cli import run
+from holdfast.errors import HoldfastError, from_rpc
 
 ENDED_BADLY = run.FAILED
 CALL_SECONDS = 120.0
@@ -55,11 +56,17 @@ class Gone(click.ClickException):
 
 
 class Refused(click.ClickException):
-    """The service refused; reason is a name of holdfast.common.v1.ErrorReason."""
+    """The service refused: what, which fields, when to try again, and the request id that finds it in the log."""
 
-    def __init__(self, message: str, reason: str, code: str) -> None:
-        super().__init__(f"{message} [{reason}]" if reason else message)
-        self.exit_code = run.EXITS.get(code, run.REFUSED)  # type: ignore[misc]  # click's own classes do the same
+    def __init__(self, fault: HoldfastError) -> None:
+        lines = [f"{fault.message} [{fault.reason}]" if fault.reason else fault.message]
+        lines += [f"  {each.field}: {each.description}" for each in fault.violations]
+        if fault.retry_after_seconds is not None:
+            lines.append(f"Try again in {fault.retry_after_seconds:g} s.")
+        if fault.request_id:
+            lines.append(f"Request id: {fault.request_id}")
+        super().__init__("\n".join(lines))
+        self.exit_code = run.EXITS.get(fault.code, run.REFUSED)  # type: ignore[misc]  # click's own classes do the same
 
 
 def socket_path(given: str) -> str:
@@ -111,5 +118,4 @@ def _told(error: grpc.RpcError, path: str) -> click.ClickException:
     raw = next((value for key, value in call.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
     if raw is None and code is grpc.StatusCode.UNAVAILABLE:
         return Gone(f"The backup service does not answer on {path}: {details}")
-    reason = reason_of(status_pb2.Status.FromString(raw)) if raw else ""
-    return Refused(details or code.name, reason, code.name)
+    return Refused(from_rpc(call))
