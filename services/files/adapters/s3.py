@@ -57,7 +57,8 @@ class S3Objects:
             config=Config(
                 connect_timeout=3,
                 read_timeout=30,
-                retries={"total_max_attempts": 2, "mode": "standard"},
+                # A store that has just started does not know all its volumes at once: ride over a second or two.
+                retries={"total_max_attempts": 3, "mode": "standard"},
                 max_pool_connections=threads * 4,
                 # Self-hosted stores break on the checksum trailers boto3 adds by itself; ours is a SHA-256 of all.
                 request_checksum_calculation="when_required",
