@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ def up(where: Layout, report: Report) -> Parts:
         every = parts.all()
         with report.step("supervisor"):
             replace_changed(supervisor, every, where, installed)
-            running = running_parts(supervisor)
-            idle = [name for part in every if part.name not in running for name in part.ports]
+            present = running_parts(supervisor)
+            idle = [name for part in every if part.name not in present for name in part.ports]
             ports.refuse_clashes(parts.ports, idle, where.home / "ports.json")
         # Services wait for nothing themselves, so where their tables stand already they load while the store starts.
         early = every if prepare.laid_out(parts, installed) else [part for part in every if part.name not in SERVICES]
@@ -94,10 +95,15 @@ def up(where: Layout, report: Report) -> Parts:
             prepare.data(parts, installed)
         with report.step("edge, services, mail"):
             begin(supervisor, every)
-            wait(supervisor, every, where)
+            wait(supervisor, every if "store" in present else giving_back(parts, every), where)
         remember(where, every, installed)
         describe(where, parts, supervisor, installed)
         return parts
+
+
+def giving_back(parts: Parts, every: Sequence[Part]) -> list[Part]:
+    """*every*, where the store is well only once it gives bytes back: after a start it answers before it can."""
+    return [replace(part, fault=parts.store.ready) if part.name == "store" else part for part in every]
 
 
 def begin(supervisor: Supervisor, wanted: Sequence[Part]) -> None:

@@ -148,7 +148,8 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("after", STEPS)
 def test_an_up_that_is_broken_off_is_taken_up_again(rough: Stack, after: str) -> None:
     rough.command("down")
-    command = [str(rough.layout.python), "-m", "deploy.stack", "up", "--no-tour"]
+    # A shell in the background leaves SIGINT ignored to everything below it.
+    command = ["env", "--default-signal=INT", str(rough.layout.python), "-m", "deploy.stack", "up", "--no-tour"]
     process = subprocess.Popen(
         command, env={**rough.environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
     )
