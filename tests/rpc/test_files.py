@@ -187,7 +187,8 @@ async def test_a_stream_without_a_header_or_with_two_is_refused(service: Service
 @pytest.mark.parametrize("path", ["../a", "a/../b", "/a", "a//b", "a\\b", "a\0b", "a\nb", ".", "한" * 342])
 async def test_a_path_trick_is_refused(service: Service, path: str) -> None:
     person = service.person()
-    reason = "PATH_INVALID" if len(path.encode()) <= 1024 else "INVALID_ARGUMENT"
+    # Too long and NUL are bounds of every text, told before anybody looks at it as a path.
+    reason = "INVALID_ARGUMENT" if len(path.encode()) > 1024 or "\0" in path else "PATH_INVALID"
     with refused(StatusCode.INVALID_ARGUMENT, reason):
         await person.upload(path, b"x")
     assert service.versions(person.who) == []
