@@ -12,7 +12,7 @@ from deploy.envoy import config as envoy_config
 from deploy.stack import ports
 from deploy.stack.layout import CHECKOUT, BadSettings, Layout, Settings, settings
 from deploy.stack.parts import Parts
-from deploy.stack.up import NeverUp, running, standing
+from deploy.stack.up import NeverUp, giving_back, running, standing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +66,15 @@ def test_a_stack_that_was_never_up_is_told_from_one_that_is_down(where: Layout) 
         standing(where)
     with pytest.raises(NeverUp, match="make up"):
         running(where)
+
+
+def test_a_store_that_was_just_started_is_waited_for_until_it_gives_bytes_back(where: Layout) -> None:
+    parts = Parts(where, dict(ports.DEFAULTS), Settings())
+    parts.vault.ensure()
+    before = {part.name: part.fault for part in parts.all()}
+    after = {part.name: part.fault for part in giving_back(parts, parts.all())}
+    assert (before["store"], after["store"]) == (parts.store.healthy, parts.store.ready)
+    assert list(before) == list(after)
 
 
 def test_the_edge_reads_no_file_of_the_checkout(where: Layout) -> None:
