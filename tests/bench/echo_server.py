@@ -48,11 +48,12 @@ async def bare() -> int:
 async def chain() -> int:
     """The whole chain; its port."""
     service = pb.DESCRIPTOR.services_by_name["AuthService"]
+    held = tokens.keys("auth")  # as a service holds them: read once, replaced when the file changes
     server = Server(
         "127.0.0.1:0",
         [(add_AuthServiceServicer_to_server, Echo(), service)],  # type: ignore[abstract] # only GetMe is called
         service="auth",
-        verifier=Verifier("auth", lambda: tokens.keys("auth")),
+        verifier=Verifier("auth", lambda: held),
         health=Health(),
         metrics=Metrics(CollectorRegistry()),
     )
