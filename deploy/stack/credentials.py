@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_uppercase, digits
 
 from deploy.stack.layout import SERVICES
 from deploy.stack.pki import write
@@ -17,6 +18,7 @@ from holdfast.usertoken.keys import Key, Keys, derive_keys, parse_keys, write_ke
 
 CALLERS = ("files", "events", "backup")  # services that call auth as themselves
 STACK = "stack"
+LETTERS = ascii_uppercase + digits  # of an access key; hexadecimal digits alone now and then lack variety
 
 
 class Vault:
@@ -94,7 +96,10 @@ def fresh_keys() -> bytes:
 def fresh_identities() -> bytes:
     """Key pairs for every identity of the object store, as JSON."""
     made = {
-        name: {"access_key": secrets.token_hex(10).upper(), "secret_key": secrets.token_urlsafe(32)}
+        name: {
+            "access_key": "".join(secrets.choice(LETTERS) for _ in range(20)),
+            "secret_key": secrets.token_urlsafe(32),
+        }
         for name in IDENTITIES
     }
     return json.dumps(made, indent=1).encode()
