@@ -43,17 +43,30 @@ def stop_order(parts: Parts, present: set[str]) -> list[str]:
 
 
 def leftovers(where: Layout) -> list[int]:
-    """Processes of this stack that outlived their stop: those with its state or run directory in command or
-    environment.
-    """
-    marks = (f"{where.state}/".encode(), f"{where.run}/".encode())
+    """Processes of this stack that outlived their stop."""
     deadline = time.monotonic() + 10
     while True:
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        found = [pid for pid in pids if pid != os.getpid() and any(mark in words(pid) for mark in marks)]
+        found = [pid for pid in pids if pid != os.getpid() and is_part(where, pid)]
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.1)
+
+
+def is_part(where: Layout, pid: int) -> bool:
+    """Whether a process is a part: the state or run directory in its words, the state's owner, no terminal.
+
+    Somebody's editor or pager on a file of the stack has a terminal, which no part ever has; it is not ours to end.
+    """
+    marks = (f"{where.state}/".encode(), f"{where.run}/".encode())
+    if not any(mark in words(pid) for mark in marks):
+        return False
+    try:
+        owner = int(Path(f"/proc/{pid}/status").read_text().partition("\nUid:")[2].split()[0])
+        terminal = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4])
+        return owner == where.state.stat().st_uid and terminal == 0
+    except OSError:  # gone meanwhile
+        return False
 
 
 def words(pid: int) -> bytes:
