@@ -81,6 +81,62 @@ BACKUP_TYPE_INCREMENTAL: BackupType.ValueType  # 3
 """What changed since the last backup of any type."""
 Global___BackupType: _TypeAlias = BackupType  # noqa: Y015
 
+class _DrillKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DrillKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DrillKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRILL_KIND_UNSPECIFIED: _DrillKind.ValueType  # 0
+    """What the target says: CHOSEN with one, the end of the archive without."""
+    DRILL_KIND_LIGHT: _DrillKind.ValueType  # 1
+    """The newest backup to the end of the archive: what a loss now would cost. By itself every day."""
+    DRILL_KIND_DEEP: _DrillKind.ValueType  # 2
+    """A random moment of all that the repository holds, with the full checks. By itself every week."""
+    DRILL_KIND_CHOSEN: _DrillKind.ValueType  # 3
+    """The backup and moment that were asked for."""
+
+class DrillKind(_DrillKind, metaclass=_DrillKindEnumTypeWrapper):
+    """Why a drill is made, which says what it restores and how deeply it looks."""
+
+DRILL_KIND_UNSPECIFIED: DrillKind.ValueType  # 0
+"""What the target says: CHOSEN with one, the end of the archive without."""
+DRILL_KIND_LIGHT: DrillKind.ValueType  # 1
+"""The newest backup to the end of the archive: what a loss now would cost. By itself every day."""
+DRILL_KIND_DEEP: DrillKind.ValueType  # 2
+"""A random moment of all that the repository holds, with the full checks. By itself every week."""
+DRILL_KIND_CHOSEN: DrillKind.ValueType  # 3
+"""The backup and moment that were asked for."""
+Global___DrillKind: _TypeAlias = DrillKind  # noqa: Y015
+
+class _CheckVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CheckVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHECK_VERDICT_UNSPECIFIED: _CheckVerdict.ValueType  # 0
+    """Written before verdicts existed: ok says it."""
+    CHECK_VERDICT_OK: _CheckVerdict.ValueType  # 1
+    """As it should be."""
+    CHECK_VERDICT_FAILED: _CheckVerdict.ValueType  # 2
+    """Wrong; the drill has failed."""
+    CHECK_VERDICT_NOT_MADE: _CheckVerdict.ValueType  # 3
+    """Could not be asked; detail says why. It neither fails the drill nor counts for it."""
+
+class CheckVerdict(_CheckVerdict, metaclass=_CheckVerdictEnumTypeWrapper):
+    """The answer of a check."""
+
+CHECK_VERDICT_UNSPECIFIED: CheckVerdict.ValueType  # 0
+"""Written before verdicts existed: ok says it."""
+CHECK_VERDICT_OK: CheckVerdict.ValueType  # 1
+"""As it should be."""
+CHECK_VERDICT_FAILED: CheckVerdict.ValueType  # 2
+"""Wrong; the drill has failed."""
+CHECK_VERDICT_NOT_MADE: CheckVerdict.ValueType  # 3
+"""Could not be asked; detail says why. It neither fails the drill nor counts for it."""
+Global___CheckVerdict: _TypeAlias = CheckVerdict  # noqa: Y015
+
 @_typing.final
 class Backup(_message.Message):
     """One backup."""
@@ -194,7 +250,7 @@ class DrillPhase(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     ELAPSED_SECONDS_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
-    """select, restore, replay, promote, check, teardown."""
+    """select, restore, replay, promote, check, scrub, teardown."""
     state: Global___State.ValueType
     """How far it has come."""
     elapsed_seconds: _builtins.float
@@ -230,6 +286,7 @@ class DrillCheck(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     ELAPSED_SECONDS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """e.g. "heartbeats", "row_level_security", "isolation_production_unreachable"."""
     ok: _builtins.bool
@@ -240,6 +297,8 @@ class DrillCheck(_message.Message):
     """What was found, in one sentence."""
     elapsed_seconds: _builtins.float
     """How long it took, in seconds."""
+    verdict: Global___CheckVerdict.ValueType
+    """The answer; ok repeats whether it is OK."""
     def __init__(
         self,
         *,
@@ -248,10 +307,11 @@ class DrillCheck(_message.Message):
         count: _builtins.int = ...,
         detail: _builtins.str = ...,
         elapsed_seconds: _builtins.float = ...,
+        verdict: Global___CheckVerdict.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "count", b"count", "detail", b"detail", "elapsed_seconds", b"elapsed_seconds", "ok", b"ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "count", b"count", "detail", b"detail", "elapsed_seconds", b"elapsed_seconds", "ok", b"ok", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,6 +383,12 @@ class Drill(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FULL_CHECKS_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FIELD_NUMBER: _builtins.int
+    DATABASE_BYTES_FIELD_NUMBER: _builtins.int
+    WAL_SEGMENTS_FIELD_NUMBER: _builtins.int
+    PREDICTED_RTO_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """drills/{drill}"""
     state: Global___State.ValueType
@@ -335,6 +401,18 @@ class Drill(_message.Message):
     """Request to checked copy, in seconds."""
     isolation: _builtins.str
     """How the copy was isolated, strongest means that worked."""
+    kind: Global___DrillKind.ValueType
+    """What kind it is; LIGHT and DEEP choose their target and backup themselves."""
+    full_checks: _builtins.bool
+    """Whether every page and index entry is checked; always so for DEEP, never for LIGHT."""
+    scheduled: _builtins.bool
+    """Whether the service's own timetable asked for it."""
+    database_bytes: _builtins.int
+    """Size of the restored database in bytes."""
+    wal_segments: _builtins.int
+    """WAL segments that were fetched and replayed."""
+    predicted_rto_seconds: _builtins.float
+    """What the drills before it foretold of rto_seconds; unset without any."""
     @_builtins.property
     def target(self) -> Global___DrillTarget:
         """What was asked for."""
@@ -384,15 +462,25 @@ class Drill(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         error: _status_pb2.Status | None = ...,
+        kind: Global___DrillKind.ValueType = ...,
+        full_checks: _builtins.bool = ...,
+        scheduled: _builtins.bool = ...,
+        database_bytes: _builtins.int = ...,
+        wal_segments: _builtins.int = ...,
+        predicted_rto_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "backup_label", b"backup_label", "checks", b"checks", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "isolation", b"isolation", "name", b"name", "phases", b"phases", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "state", b"state", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "backup_label", b"backup_label", "checks", b"checks", "create_time", b"create_time", "database_bytes", b"database_bytes", "end_time", b"end_time", "error", b"error", "full_checks", b"full_checks", "isolation", b"isolation", "kind", b"kind", "name", b"name", "phases", b"phases", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "scheduled", b"scheduled", "state", b"state", "target", b"target", "wal_segments", b"wal_segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
+    _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofReturnType__rpo_seconds: _TypeAlias = _typing.Literal["rpo_seconds"]  # noqa: Y015
     _WhichOneofArgType__rpo_seconds: _TypeAlias = _typing.Literal["_rpo_seconds", b"_rpo_seconds"]  # noqa: Y015
     _WhichOneofReturnType__rto_seconds: _TypeAlias = _typing.Literal["rto_seconds"]  # noqa: Y015
     _WhichOneofArgType__rto_seconds: _TypeAlias = _typing.Literal["_rto_seconds", b"_rto_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_rto_seconds) -> _WhichOneofReturnType__predicted_rto_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rpo_seconds) -> _WhichOneofReturnType__rpo_seconds | None: ...
     @_typing.overload
@@ -669,6 +757,10 @@ class GetRecoveryStatusResponse(_message.Message):
     LAST_DRILL_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     RECENT_HEARTBEATS_FIELD_NUMBER: _builtins.int
+    PREDICTED_RTO_SECONDS_FIELD_NUMBER: _builtins.int
+    RTO_PREDICTION_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_GOOD_LIGHT_DRILL_TIME_FIELD_NUMBER: _builtins.int
+    LAST_GOOD_DEEP_DRILL_TIME_FIELD_NUMBER: _builtins.int
     rpo_exposure_seconds: _builtins.float
     """Age of that heartbeat in seconds: what would be lost now."""
     archive_queue_segments: _builtins.int
@@ -677,6 +769,12 @@ class GetRecoveryStatusResponse(_message.Message):
     """The newest segment in the repository."""
     newest_heartbeat: _builtins.int
     """The newest heartbeat written."""
+    predicted_rto_seconds: _builtins.float
+    """How long a restore of the newest backup to the end of the archive would take now, in seconds, by the rates of past
+    drills; unset without any.
+    """
+    rto_prediction_error: _builtins.float
+    """How far such a word was from what then happened: the median over recent drills of |told − measured| / measured."""
     @_builtins.property
     def earliest_time(self) -> _timestamp_pb2.Timestamp:
         """The earliest moment: the end of the oldest backup, rounded up to the second. Unset without a backup."""
@@ -707,6 +805,14 @@ class GetRecoveryStatusResponse(_message.Message):
     def recent_heartbeats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Heartbeat]:
         """The heartbeats most recently archived, newest first, at most ten: moments a drill can prove."""
 
+    @_builtins.property
+    def last_good_light_drill_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest good light drill ended."""
+
+    @_builtins.property
+    def last_good_deep_drill_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest good deep drill ended."""
+
     def __init__(
         self,
         *,
@@ -721,14 +827,27 @@ class GetRecoveryStatusResponse(_message.Message):
         last_drill: Global___Drill | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         recent_heartbeats: _abc.Iterable[Global___Heartbeat] | None = ...,
+        predicted_rto_seconds: _builtins.float | None = ...,
+        rto_prediction_error: _builtins.float | None = ...,
+        last_good_light_drill_time: _timestamp_pb2.Timestamp | None = ...,
+        last_good_deep_drill_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rpo_exposure_seconds", b"_rpo_exposure_seconds", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "latest_time", b"latest_time", "rpo_exposure_seconds", b"rpo_exposure_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "predicted_rto_seconds", b"predicted_rto_seconds", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rpo_exposure_seconds", b"_rpo_exposure_seconds", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "latest_time", b"latest_time", "newest_heartbeat", b"newest_heartbeat", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "newest_heartbeat", b"newest_heartbeat", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
+    _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofReturnType__rpo_exposure_seconds: _TypeAlias = _typing.Literal["rpo_exposure_seconds"]  # noqa: Y015
     _WhichOneofArgType__rpo_exposure_seconds: _TypeAlias = _typing.Literal["_rpo_exposure_seconds", b"_rpo_exposure_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__rto_prediction_error: _TypeAlias = _typing.Literal["rto_prediction_error"]  # noqa: Y015
+    _WhichOneofArgType__rto_prediction_error: _TypeAlias = _typing.Literal["_rto_prediction_error", b"_rto_prediction_error"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_rto_seconds) -> _WhichOneofReturnType__predicted_rto_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rpo_exposure_seconds) -> _WhichOneofReturnType__rpo_exposure_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rto_prediction_error) -> _WhichOneofReturnType__rto_prediction_error | None: ...
 
 Global___GetRecoveryStatusResponse: _TypeAlias = GetRecoveryStatusResponse  # noqa: Y015
 
@@ -769,7 +888,7 @@ class CreateDrillRequest(_message.Message):
     DRILL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def drill(self) -> Global___Drill:
-        """Only the target is read."""
+        """The target, the kind and full_checks are read."""
 
     def __init__(
         self,
