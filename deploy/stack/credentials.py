@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from string import ascii_uppercase, digits
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from deploy.stack.layout import SERVICES
 from deploy.stack.pki import write
 from deploy.stack.seaweed import IDENTITIES, Identity
@@ -57,6 +60,7 @@ class Vault:
         self.once(f"{STACK}/store_inner_key", random_text)
         self.once(f"{STACK}/repository_cipher", random_text)
         self.once("backup/heartbeat_key", random_text)
+        self.once("backup/evidence_key", fresh_signing_key)
 
     def identities(self) -> dict[str, Identity]:
         """The object store's key pairs by name."""
@@ -103,6 +107,12 @@ def fresh_identities() -> bytes:
         for name in IDENTITIES
     }
     return json.dumps(made, indent=1).encode()
+
+
+def fresh_signing_key() -> bytes:
+    """An Ed25519 private key: PKCS #8 as PEM."""
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Ed25519PrivateKey.generate().private_bytes(*form)
 
 
 def _key(kid: str) -> Key:

@@ -21,7 +21,7 @@ from deploy.stack.report import Report
 from deploy.stack.supervise import Supervisor, drop_prefix
 from deploy.stack.up import running
 
-SECRET_DAYS = {"database_password": 180, "owner_password": 180, "repository_cipher": 36500}
+SECRET_DAYS = {"database_password": 180, "owner_password": 180, "repository_cipher": 36500, "evidence_key": 36500}
 SIGNING_DAYS = 90
 CHECK_SECONDS = 60
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from holdfast.backup.v1 import backup_service_pb2, backup_service_pb2_grpc
@@ -16,6 +17,7 @@ from libs.rpc.operator import Front, operators
 from libs.rpc.server import Limits, Served, Server
 from libs.secret import Watched
 from services.backup.adapters.copy import Servers
+from services.backup.adapters.evidence_journal import EvidenceJournal
 from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.journal import Journal
 from services.backup.adapters.ledger import Ledger
@@ -23,14 +25,18 @@ from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.config import Config
 from services.backup.domain.backup import Backup
-from services.backup.domain.drill import Drill
+from services.backup.domain.drill import Drill, Kind
+from services.backup.domain.evidence import Signer
 from services.backup.ops.backups import Backups
+from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
+from services.backup.ops.evidence import Evidence
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeper import Keeper
 from services.backup.ops.record import Recorder
 from services.backup.ops.recovery import Recovery
 from services.backup.ops.run import Tools
+from services.backup.ops.timetable import Timetable
 from services.backup.rpc.backups import BackupServicer
 from services.backup.rpc.drills import DrillServicer
 
@@ -51,23 +57,27 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         period_seconds=config.heartbeat_seconds,
         now=now,
     )
+    evidence = _evidence(config, state, now)
     recorder = Recorder(database)
     taken = Journal(state / "backups", Backup.from_json)
     backups = Backups(engine, taken, lock, recorder, now=now, ids=ids)
     tools = _tools(config, engine, state)
     drilled = Journal(state / "drills", Drill.from_json)
-    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, now=now, ids=ids)
+    metrics, health = Metrics(), Health()
+    figures = DrillFigures(metrics)
+    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, now=now, ids=ids)
     recovery = Recovery(
         database, engine, heartbeats, backups, drills, archive_wait_seconds=config.archive_wait_seconds, now=now
     )
     tokens = page.Tokens(config.page_key.reveal())
-    metrics, health = Metrics(), Health()
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens))
     parts: list[process.Part] = [
         tracer,
         database,
+        evidence,
         Keeper(lock, backups, drills, tools),
+        Timetable(drills, engine, figures, every=_every(config), jitter=_seconds(config.drill_jitter_seconds), now=now),
         heartbeats,
         Monitor(health, {"database": database.check}),
         *_doors(config, served, metrics, health, tracer, now),
@@ -82,6 +92,21 @@ def _engine(config: Config) -> PgBackRest:
     written = Path(config.pgbackrest_config)
     read = Path(config.pgbackrest_drill_config or config.pgbackrest_config)
     return PgBackRest(config.pgbackrest_program, config.stanza, config=written, restore_config=read)
+
+
+def _evidence(config: Config, state: Path, now: clock.Clock) -> Evidence:
+    journal = EvidenceJournal(state / "evidence", Signer(config.evidence_key.reveal()))
+    return Evidence(journal, [], period_seconds=config.evidence_seconds, now=now)
+
+
+def _every(config: Config) -> dict[Kind, timedelta]:
+    """Which drills run by themselves, and how often; the rare one goes first when both are due."""
+    wanted = {Kind.DEEP: config.drill_deep_seconds, Kind.LIGHT: config.drill_light_seconds}
+    return {kind: _seconds(seconds) for kind, seconds in wanted.items() if seconds}
+
+
+def _seconds(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
 
 
 def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
@@ -99,7 +124,15 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
     production = f"unix:{socket}" if socket.startswith("/") else f"tcp:{config.database_host}:{config.database_port}"
     outside = (production, f"file:{config.pgbackrest_config}", *config.drill_probes)
     copies = state / "copies"
-    return Tools(engine, servers, copies, Path(config.run_dir), config.heartbeat_key.reveal(), outside)
+    return Tools(
+        engine=engine,
+        servers=servers,
+        drills_dir=copies,
+        run_dir=Path(config.run_dir),
+        key=config.heartbeat_key.reveal(),
+        outside=outside,
+        spare_bytes=config.drill_spare_bytes,
+    )
 
 
 def _served(backups: BackupServicer, drills: DrillServicer) -> list[Served]:

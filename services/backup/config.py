@@ -5,6 +5,7 @@ from pathlib import Path
 
 from libs.config import ServiceConfig, secret, setting
 from libs.secret import Secret
+from services.backup.domain.evidence import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,34 @@ class Config(ServiceConfig):
     recovery_seconds: float = setting(
         "How long a copy may take to recover.", default=4 * 3600.0, unit="seconds", least=1, most=7 * 86400
     )
+    drill_light_seconds: float = setting(
+        "Between two light drills; 0 for none.", default=86400.0, unit="seconds", least=0, most=8 * 86400
+    )
+    drill_deep_seconds: float = setting(
+        "Between two deep drills; 0 for none.", default=7 * 86400.0, unit="seconds", least=0, most=8 * 86400
+    )
+    drill_jitter_seconds: float = setting(
+        "By how much a drill may begin earlier, so that installations do not all begin at once.",
+        default=3600.0,
+        unit="seconds",
+        least=0,
+    )
+    drill_spare_bytes: int = setting(
+        "What a copy has to leave free on its disk; a drill that would not is refused.",
+        default=512 << 20,
+        unit="bytes",
+        least=0,
+    )
     archive_wait_seconds: float = setting(
         "How long to wait for a segment to be archived.", default=60.0, unit="seconds", least=1, most=3600
+    )
+    evidence_seconds: float = setting(
+        "Between two looks whether evidence has to be sent anywhere.", default=5.0, unit="seconds", least=0.1, most=3600
     )
     user_token_keys: Secret = secret("Keys of user tokens for the audience backup.")
     page_key: Secret = secret("Key that authenticates page tokens.")
     heartbeat_key: Secret = secret("Key that signs heartbeats.")
+    evidence_key: Secret = secret("Ed25519 private key that signs evidence: PKCS #8 as PEM, unencrypted.")
 
     def faults(self) -> list[str]:
         """What is wrong between these fields."""
@@ -50,4 +73,8 @@ class Config(ServiceConfig):
             found.append("HOLDFAST_POSTGRES_BINARIES has to hold the program postgres")
         if not all(uid.isdigit() for uid in self.operator_uids):
             found.append("HOLDFAST_OPERATOR_UIDS has to be numbers of users")
+        try:
+            Signer(self.evidence_key.reveal())
+        except (ValueError, TypeError):
+            found.append("secret evidence_key has to be an Ed25519 private key, PKCS #8 as PEM without a password")
         return found

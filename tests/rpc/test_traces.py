@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from deploy.stack.credentials import fresh_signing_key
 from deploy.stack.postgres import binaries
 from holdfast.usertoken.keys import write_keys
 from libs.config import load
@@ -57,6 +58,7 @@ def app(service: str, directory: Path, collector: str) -> App:
     secrets = {name: f"{name} of the tests, long enough for anything".encode() for name in _PLAIN}
     secrets |= {"root_keys": write_keys(keys("root")), "cookie_keys": write_keys(COOKIE_KEYS)}
     secrets |= {"user_token_keys": write_keys(keys(service)), "service_credential": write_keys(keys("service"))}
+    secrets |= {"evidence_key": fresh_signing_key()}
     for name, content in secrets.items():
         (directory / name).touch(mode=0o600)
         (directory / name).write_bytes(content)

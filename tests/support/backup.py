@@ -27,6 +27,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from deploy.pgbackrest import conf
+from deploy.stack.credentials import fresh_signing_key
 from deploy.stack.layout import checkout_home
 from deploy.stack.postgres import Cluster, binaries
 from holdfast.backup.v1 import backup_service_pb2 as pb
@@ -145,7 +146,7 @@ def archived() -> Iterator[Archived]:
         found.start()
         try:
             found.cluster.bootstrap(PASSWORDS)
-            found.cluster.migrate(PASSWORDS["holdfast_owner"], ("db", "backup"))
+            found.cluster.migrate(PASSWORDS["holdfast_owner"])
             found.pgbackrest("stanza-create")
             yield found
         finally:
@@ -227,6 +228,8 @@ class Service:
             "postgres_binaries": str(binaries()),
             "hidden_paths": str(self.archived.state),
             "heartbeat_seconds": "300",
+            "drill_light_seconds": "0",
+            "drill_deep_seconds": "0",
         } | settings
         return {f"HOLDFAST_{name.upper()}": value for name, value in values.items()}
 
@@ -237,6 +240,7 @@ class Service:
             "database_password": PASSWORDS["holdfast_backup"],
             "page_key": secrets.token_urlsafe(32).encode(),
             "heartbeat_key": HEARTBEAT_KEY,
+            "evidence_key": fresh_signing_key(),
             "user_token_keys": keys,
         }
         for name, value in given.items():
@@ -291,21 +295,22 @@ class Operator:
             made = update.backup
         return made
 
-    def begin_drill(self, at: datetime | None = None, backup: str = "") -> pb.Drill:
-        """A drill, just begun."""
+    def begin_drill(self, at: datetime | None = None, backup: str = "", **fields: Any) -> pb.Drill:
+        """A drill, just begun; *fields* of the message beside its target."""
         target = pb.DrillTarget(backup=backup)
         if at is not None:
             target.time.FromDatetime(at)
-        return self.drills.CreateDrill(pb.CreateDrillRequest(drill=pb.Drill(target=target)), timeout=60).drill
+        asked = pb.Drill(target=target, **fields)
+        return self.drills.CreateDrill(pb.CreateDrillRequest(drill=asked), timeout=60).drill
 
     def watch(self, name: str) -> Iterator[pb.Drill]:
         """Every state of a drill until it has ended."""
         for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=name), timeout=120):
             yield update.drill
 
-    def drill(self, at: datetime | None = None, backup: str = "") -> pb.Drill:
+    def drill(self, at: datetime | None = None, backup: str = "", **fields: Any) -> pb.Drill:
         """A drill, followed to its end."""
-        *_, ended = self.watch(self.begin_drill(at, backup).name)
+        *_, ended = self.watch(self.begin_drill(at, backup, **fields).name)
         return ended
 
     def get_drill(self, name: str) -> pb.Drill:

@@ -67,3 +67,9 @@ class ChecksFailed(AppError):
     """The copy was restored and at least one question about it was answered wrongly."""
 
     kind, reason = Kind.INTERNAL, "DRILL_CHECK_FAILED"
+
+
+class EvidenceDamaged(AppError):
+    """The journal of evidence is not what was signed; facts: path, record. Its copies have what it had."""
+
+    kind, reason = Kind.INTERNAL, "EVIDENCE_DAMAGED"

@@ -130,6 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The drill's copy was restored, and at least one check of it failed."""
     ERROR_REASON_INTERRUPTED: _ErrorReason.ValueType  # 53
     """The service ended while the backup or drill was under way."""
+    ERROR_REASON_EVIDENCE_DAMAGED: _ErrorReason.ValueType  # 54
+    """The journal of evidence is not what was signed; its mirrors have what it had."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -242,4 +244,6 @@ ERROR_REASON_DRILL_CHECK_FAILED: ErrorReason.ValueType  # 52
 """The drill's copy was restored, and at least one check of it failed."""
 ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 53
 """The service ended while the backup or drill was under way."""
+ERROR_REASON_EVIDENCE_DAMAGED: ErrorReason.ValueType  # 54
+"""The journal of evidence is not what was signed; its mirrors have what it had."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,133 @@
+"""Keeping evidence: on this disk before anything else, then wherever else it has to be, for as long as it takes."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from libs import process
+from libs.clock import Clock
+from libs.errors import AppError
+from libs.observability import log
+from services.backup.adapters.evidence_journal import EvidenceJournal
+from services.backup.domain.evidence import Entry, plain
+
+_log = log.get(__name__)
+
+
+class Mirror(Protocol):
+    """Another home of the chain. Both methods raise AppError when it is away."""
+
+    name: str
+
+    async def newest(self, journal: EvidenceJournal) -> int:
+        """Up to which number it has what *journal* has."""
+        ...
+
+    async def send(self, journal: EvidenceJournal, after: int, upto: int) -> None:
+        """Give it the records behind *after* up to *upto*, in order."""
+        ...
+
+
+class Evidence:
+    """A Part: it runs the loop that sends to *mirrors* what they have not got yet, each by itself.
+
+    `append` is all that others call. It needs neither the database nor the store, and never raises for a fault of
+    theirs or of the disk: what the disk refuses is in the log as a whole, kept in memory, and tried again.
+    """
+
+    def __init__(
+        self, journal: EvidenceJournal, mirrors: Sequence[Mirror], *, period_seconds: float, now: Clock
+    ) -> None:
+        self.journal = journal
+        self.mirrors = {mirror.name: mirror for mirror in mirrors}
+        self.mirrored = dict.fromkeys(self.mirrors, 0)
+        self.faults: dict[str, str] = {}
+        self._period_seconds = period_seconds
+        self._now = now
+        self._waiting: deque[tuple[Entry, datetime]] = deque()
+        self._order = threading.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def append(
+        self, kind: str, subject: str, facts: Mapping[str, Any], internal: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep what proves or disproves recovery; durable when this returns. A kind and subject told again is nothing.
+
+        kind: "backup", "drill", "expire", "verify", "rpo_breach", …. subject: what it is about, e.g. "drills/01h…".
+        facts: customers read them too, so no host, path, label or name of anybody; with "outcome" "succeeded" or
+        "failed". internal: the rest. Values: what JSON knows, moments, enums.
+        """
+        entry = Entry(kind, subject, facts, internal or {})
+        await asyncio.to_thread(self.keep, entry)
+
+    def keep(self, entry: Entry) -> None:
+        """As append, for a caller that is no coroutine; blocks."""
+        with self._order:
+            self._waiting.append((entry, self._now()))
+            self._write_down()
+
+    @property
+    def waiting(self) -> int:
+        """How many entries the disk refuses."""
+        return len(self._waiting)
+
+    async def start(self) -> None:
+        """Read the journal, begin to send. A journal that is not what was signed stops nothing else."""
+        try:
+            await asyncio.to_thread(self.journal.load)
+        except (AppError, OSError) as fault:
+            self._refused(fault)
+        self._tasks = [process.spawn(self._follow(one), name=f"evidence {one.name}") for one in self.mirrors.values()]
+
+    def refuse(self) -> None:
+        """Nothing: evidence is kept until the end."""
+
+    async def drain(self, seconds: float) -> None:
+        """Nothing: what is not sent yet is sent after the next start."""
+
+    async def stop(self) -> None:
+        """End the loops."""
+        for task in self._tasks:
+            await process.cancel(task)
+
+    def _write_down(self) -> None:
+        while self._waiting:
+            entry, at = self._waiting[0]
+            try:
+                self.journal.append(entry, at=at)
+            except (AppError, OSError) as fault:
+                self._refused(fault, kind=entry.kind, subject=entry.subject, facts=plain(entry.facts))
+                return
+            self._waiting.popleft()
+        self.faults.pop("disk", None)
+
+    def _refused(self, fault: Exception, **entry: object) -> None:
+        self.faults["disk"] = str(fault)
+        _log.error("evidence_not_kept", fault=str(fault), **entry)
+
+    async def _follow(self, mirror: Mirror) -> None:
+        while True:
+            if self._waiting:
+                await asyncio.to_thread(self._again)
+            try:
+                await self._send(mirror)
+                self.faults.pop(mirror.name, None)
+            except (AppError, OSError) as error:
+                if mirror.name not in self.faults:
+                    _log.warning("evidence_not_mirrored", mirror=mirror.name, fault=str(error))
+                self.faults[mirror.name] = str(error)
+            await asyncio.sleep(self._period_seconds)
+
+    def _again(self) -> None:
+        with self._order:
+            self._write_down()
+
+    async def _send(self, mirror: Mirror) -> None:
+        newest = await mirror.newest(self.journal)
+        count = self.journal.count
+        if newest < count:
+            await mirror.send(self.journal, newest, count)
+        self.mirrored[mirror.name] = count
