@@ -10,12 +10,13 @@ from libs.errors import AppError
 from libs.observability import log
 from libs.principal import Principal
 from services.backup.adapters.engine import Engine
+from services.backup.adapters.exclusive import Exclusive
 from services.backup.adapters.journal import Journal
-from services.backup.adapters.lock import EngineLock
 from services.backup.domain.backup import Backup
 from services.backup.domain.errors import BackupNotFound, EngineFailed, Interrupted
 from services.backup.domain.progress import State
 from services.backup.domain.repository import BackupType, Repository
+from services.backup.ops.attester import Attester
 from services.backup.ops.board import Board
 from services.backup.ops.record import Recorder
 
@@ -24,14 +25,15 @@ _OVER = (State.SUCCEEDED, State.FAILED)
 
 
 class Backups:
-    """One backup at a time on this machine; each is followed by its journal and the board."""
+    """One backup at a time, on whatever host; each is followed by its journal and the board."""
 
     def __init__(
         self,
         engine: Engine,
         journal: Journal[Backup],
-        lock: Callable[[], EngineLock],
+        lock: Callable[[], Exclusive],
         recorder: Recorder,
+        attester: Attester,
         *,
         now: Clock,
         ids: Callable[[], str],
@@ -40,6 +42,7 @@ class Backups:
         self._journal = journal
         self._lock = lock
         self._recorder = recorder
+        self._attester = attester
         self._now = now
         self._ids = ids
         self._board: Board[Backup] = Board()
@@ -48,20 +51,43 @@ class Backups:
     async def create(self, who: Principal, type: BackupType | None) -> Backup:
         """Start one and return it running. type: None takes a full one first and incremental ones after it.
 
-        Raises BackupBusy while a backup or drill runs.
+        Raises BackupBusy while a backup or drill runs, EngineAway soon when the store does not answer.
         """
-        lock = self._lock()
-        made = self._ids()
-        lock.take(f"backup {made}")
+        await self._engine.probe()
+        made = await self._begin(type, needed=_always)
+        assert made is not None
+        await self._recorder.audit(who, "backup.created", backup=made.id, type=made.type.value)
+        return made
+
+    async def take(self, who: Principal, type: BackupType, *, needed: Callable[[Repository], bool]) -> Backup | None:
+        """Take one to its end, unless it is not *needed* any more once everybody else is shut out: then None.
+
+        Raises as create does.
+        """
+        made = await self._begin(type, needed=needed)
+        if made is None:
+            return None
+        await self._recorder.audit(who, "backup.created", backup=made.id, type=made.type.value)
+        ended = made
+        async for ended in self.watch(made.id):
+            continue
+        return ended
+
+    async def _begin(self, type: BackupType | None, *, needed: Callable[[Repository], bool]) -> Backup | None:
+        lock, made = self._lock(), self._ids()
+        await lock.take(f"backup {made}")
         try:
-            chosen = type or await self._default()
+            held = await self._engine.inspect()
+            if not needed(held):
+                await lock.free()
+                return None
+            chosen = type or (BackupType.INCREMENTAL if held.fulls() else BackupType.FULL)
             backup = Backup(made, chosen, State.RUNNING, self._now())
             self._keep(backup)
         except BaseException:
-            lock.free()
+            await lock.free()
             raise
         self._task = asyncio.create_task(self._run(backup, lock), name="backup")
-        await self._recorder.audit(who, "backup.created", backup=made, type=chosen.value)
         return backup
 
     async def get(self, id: str) -> Backup:
@@ -113,6 +139,12 @@ class Backups:
             self._journal.save(id, failed.to_json())
             self._board.seed(id, failed)
 
+    async def attest(self) -> None:
+        """Evidence of every ended backup of ours that has none yet: found dead, or older than evidence."""
+        for backup in self._board.all():
+            if backup.state in _OVER:
+                await self._attester.backup(backup)
+
     async def settle(self, seconds: float) -> None:
         """Let a running backup end within *seconds*, then end it."""
         if self._task is not None and not self._task.done():
@@ -120,15 +152,11 @@ class Backups:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _default(self) -> BackupType:
-        held = await self._engine.inspect()
-        return BackupType.INCREMENTAL if held.backups else BackupType.FULL
-
     def _keep(self, backup: Backup) -> None:
         self._journal.save(backup.id, backup.to_json())
         self._board.put(backup.id, backup)
 
-    async def _run(self, backup: Backup, lock: EngineLock) -> None:
+    async def _run(self, backup: Backup, lock: Exclusive) -> None:
         try:
             stored = await self._engine.backup(backup.type, lambda percent: self._progress(backup, percent))
             ended = backup.completed(stored, now=self._now())
@@ -141,8 +169,14 @@ class Backups:
             _log.exception("backup_failed", backup=backup.id)
             ended = backup.failed(EngineFailed(f"Unexpected fault: {type(error).__name__}."), now=self._now())
         finally:
-            lock.free()
-        self._keep(ended)
+            await lock.free()
+        self._journal.save(ended.id, ended.to_json())
+        await self._attester.backup(ended)
+        self._board.put(ended.id, ended)
 
     def _progress(self, backup: Backup, percent: float) -> None:
         self._board.put(backup.id, replace(backup, progress_percent=int(percent)))
+
+
+def _always(_: Repository) -> bool:
+    return True

@@ -60,8 +60,16 @@ class Evidence:
         facts: customers read them too, so no host, path, label or name of anybody; with "outcome" "succeeded" or
         "failed". internal: the rest. Values: what JSON knows, moments, enums.
         """
-        entry = Entry(kind, subject, facts, internal or {})
+        await self.append_entry(Entry(kind, subject, facts, internal or {}))
+
+    async def append_entry(self, entry: Entry) -> None:
+        """As append, of one made elsewhere."""
         await asyncio.to_thread(self.keep, entry)
+
+    def holds(self, kind: str, subject: str) -> bool:
+        """Whether that has a record, or waits for one."""
+        waiting = any((entry.kind, entry.subject) == (kind, subject) for entry, _ in list(self._waiting))
+        return waiting or self.journal.holds(kind, subject)
 
     def keep(self, entry: Entry) -> None:
         """As append, for a caller that is no coroutine; blocks."""

@@ -38,6 +38,8 @@ class Keeper:
             return
         try:
             await asyncio.to_thread(self._recover)
+            await self._backups.attest()
+            await self._drills.attest()
         finally:
             lock.free()
 
