@@ -84,6 +84,7 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
     if isinstance(found, str):
         return [f"last drill: unknown ({found})", "live RPO: unknown", "restorable: unknown"]
     exposure = f"{found.rpo_exposure_seconds:.0f} s" if found.HasField("rpo_exposure_seconds") else "no backup yet"
+    known = found.HasField("predicted_rto_seconds")
     window = "not restorable: no backup yet"
     if found.HasField("earliest_time") and found.HasField("latest_time"):
         window = (
@@ -93,6 +94,7 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
         *(f"warning: {one}" for one in found.warnings),
         f"last drill: {drill(found)}",
         f"live RPO: {exposure}",
+        f"RTO now: {f'{found.predicted_rto_seconds:.0f} s by past drills' if known else 'no good drill yet'}",
         window,
     ]
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from holdfast.cli import main
 from tests.support.backup import Service
 
-PHASES = ["select", "restore", "replay", "promote", "check", "teardown"]
+PHASES = ["select", "restore", "replay", "promote", "check", "scrub", "teardown"]
 
 
 def call(service: Service, *words: str) -> Result:

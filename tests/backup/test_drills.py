@@ -70,7 +70,7 @@ def test_a_drill_to_a_moment_between_two_heartbeats_restores_exactly_the_first(
     assert ended.rpo_seconds == pytest.approx(gap / 2, abs=0.001)
     assert 0 < ended.rto_seconds <= (ended.end_time.ToDatetime() - ended.create_time.ToDatetime()).total_seconds()
     names = [phase.phase for phase in ended.phases]
-    assert names == ["select", "restore", "replay", "promote", "check", "teardown"]
+    assert names == ["select", "restore", "replay", "promote", "check", "scrub", "teardown"]
     assert all(phase.state == pb.STATE_SUCCEEDED and phase.HasField("start_time") for phase in ended.phases)
     assert service.leftovers == []
     mirrored = rows(archived, "SELECT document->>'state' FROM backup.drills ORDER BY id DESC LIMIT 1")
@@ -87,7 +87,8 @@ def test_a_drill_tries_to_reach_production_and_cannot(operator: Operator, full: 
     found = {check.check: check for check in ended.checks}
     assert {
         "heartbeats", "recovery_target", "row_level_security", "runtime_roles", "archiving_off",
-        "isolation_production_unreachable", "isolation_no_network", "removed",
+        "isolation_production_unreachable", "isolation_no_network", "backup_pages", "migrations", "foreign_keys",
+        "sequences", "jobs_still", "amcheck", "scrubbed", "removed",
     } == set(found)  # fmt: skip
     # The control: from outside the same probe reaches the database's socket and the engine's file.
     assert found["isolation_production_unreachable"].detail == "2 of them answer outside, none inside"

@@ -36,7 +36,7 @@ def killed_in(service: Service, phase: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.control("B3", "a drill killed in any phase leaves nothing behind")
-@pytest.mark.parametrize("phase", ["restore", "replay", "promote", "check", "teardown"])
+@pytest.mark.parametrize("phase", ["restore", "replay", "promote", "check", "scrub", "teardown"])
 def test_a_drill_killed_in_a_phase_is_failed_and_cleaned_up_at_the_next_start(backed_up: Service, phase: str) -> None:
     for _ in range(ATTEMPTS):
         name, left = killed_in(backed_up, phase)

@@ -18,9 +18,12 @@ from services.backup.adapters.place import Place
 from services.backup.domain.errors import EngineFailed
 
 _FETCH = Path(__file__).with_name("fetch.py")
-_PORT = "5432"
+PORT = "5432"
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 256 << 10
+# One question reads at most a few tables of a copy as large as production.
+_QUESTION = "2h"
+_SHUT_DOWN_SECONDS = 600.0
 _REPLAYED = "redo done at"
 
 
@@ -99,14 +102,29 @@ class Copy:
             file.seek(max(0, size - _LOG_BYTES))
             return file.read().decode(errors="replace")
 
+    async def shut_down(self) -> None:
+        """End the server in order, so that its files are whole. Raises EngineFailed if it did not."""
+        if self._child is None or self._child.returncode is not None:
+            raise EngineFailed("The copy's server had ended already.", command="stop")
+        await self._hang_up()
+        self._child.send_signal(signal.SIGINT)
+        try:
+            await asyncio.wait_for(self._child.wait(), _SHUT_DOWN_SECONDS)
+        except TimeoutError:
+            raise EngineFailed("The copy's server did not shut down.", command="stop") from None
+
     async def stop(self) -> None:
         """End the server; its data is worthless, so without a checkpoint."""
-        if self._connection is not None:
-            await self._connection.close()
+        await self._hang_up()
         if self._child is not None and self._child.returncode is None:
             with suppress(ProcessLookupError):
                 self._child.send_signal(signal.SIGQUIT)
             await command.end(self._child, ask=False)
+
+    async def _hang_up(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -127,13 +145,13 @@ class Copy:
     async def _connect(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
         return await psycopg.AsyncConnection.connect(
             host=str(self.place.sockets),
-            port=int(_PORT),
+            port=int(PORT),
             dbname=self._servers.database,
             user=self._servers.superuser,
             autocommit=True,
             connect_timeout=10,
             application_name="holdfast-drill",
-            options="-c log_statement=none -c statement_timeout=300s",
+            options=f"-c log_statement=none -c statement_timeout={_QUESTION}",
         )
 
 
@@ -149,7 +167,7 @@ def overrides(place: Place) -> Mapping[str, str]:
         "listen_addresses": "",
         "unix_socket_directories": str(place.sockets),
         "unix_socket_permissions": "0700",
-        "port": _PORT,
+        "port": PORT,
         "restore_command": f'"{sys.executable}" -I -S "{_FETCH}" "{place.wal_socket}" %f %p',
         "archive_mode": "off",
         "archive_command": "",

@@ -54,7 +54,8 @@ class Place:
 
     def processes(self) -> list[int]:
         """Processes of this user whose command line names this place: server, engine, helpers."""
-        return [pid for pid in _own_processes() if str(self.work) in _command_line(pid)]
+        names = (str(self.work), str(self.sockets))
+        return [pid for pid in _own_processes() if any(name in _command_line(pid) for name in names)]
 
     def remove(self) -> bool:
         """End what runs here and delete everything; blocks up to some seconds. Returns gone()."""

@@ -1,16 +1,15 @@
 """What a drill asks of a restored copy: facts only; services.backup.domain.verdict judges them."""
 
-import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from services.backup.adapters import command
 from services.backup.adapters.copy import Copy
 from services.backup.adapters.isolation import Isolation
+from services.backup.adapters.rung import rung
 from services.backup.domain import verdict
 from services.backup.domain.drill import Check
 from services.backup.domain.heartbeat import Beat
@@ -80,11 +79,11 @@ class Questions:
     async def checks(self, plan: Plan, seen: Recovered) -> list[Check]:
         """Every check in order, each with its time."""
         found = [
-            await _timed(lambda: _soon(verdict.heartbeats(plan, seen, self._key))),
-            await _timed(lambda: _soon(verdict.recovery(plan, seen))),
-            await _timed(self._row_level_security),
-            await _timed(self._runtime_roles),
-            await _timed(self._archiving_off),
+            verdict.heartbeats(plan, seen, self._key),
+            verdict.recovery(plan, seen),
+            await rung("row_level_security", self._row_level_security),
+            await rung("runtime_roles", self._runtime_roles),
+            await rung("archiving_off", self._archiving_off),
         ]
         if self._isolation.networkless:
             found += await self._reach()
@@ -99,11 +98,7 @@ class Questions:
         return verdict.runtime_roles(dict(await self._copy.ask(_POWERS)))
 
     async def _archiving_off(self) -> Check:
-        mode, how, segment, ready, archived = (await self._copy.ask(_ARCHIVING))[0]
-        off = mode == "off" and how in ("", "(disabled)") and not ready and not archived
-        return Check(
-            "archiving_off", off, 1, f"archive_mode {mode}, {ready} segments waiting after {segment} was ended"
-        )
+        return verdict.archiving(*(await self._copy.ask(_ARCHIVING))[0])
 
     async def _reach(self) -> list[Check]:
         began = time.monotonic()
@@ -142,14 +137,3 @@ def judge_reach(asked: Sequence[str], inside: Sequence[str], outside: Sequence[s
     if not asked:
         return [network]
     return [Check("isolation_production_unreachable", len(answered) == len(asked), len(asked), detail), network]
-
-
-async def _soon(check: Check) -> Check:
-    await asyncio.sleep(0)
-    return check
-
-
-async def _timed(question: Callable[[], Any]) -> Check:
-    began = time.monotonic()
-    check: Check = await question()
-    return replace(check, elapsed_seconds=time.monotonic() - began)

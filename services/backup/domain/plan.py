@@ -20,7 +20,7 @@ COMMIT_WINDOW = timedelta(seconds=1)
 # The engine keeps whole seconds, cut off: a backup that ended "at 12" may have ended at 12.9.
 STOP_PRECISION = timedelta(seconds=1)
 # Room for replayed WAL, temporary files and the log, beside the copy itself.
-_SPARE_BYTES = 512 << 20
+SPARE_BYTES = 512 << 20
 _GROWTH = 1.2
 
 
@@ -30,7 +30,8 @@ class Plan:
 
     at_least, at_most: the newest heartbeat of the copy has to lie between these numbers, both included; at_most is None
     at the end of the archive. They differ only when the target falls into the commit of a beat. ended_before: time of
-    beat at_most + 1, which must be absent; None at the end of the archive.
+    beat at_most + 1, which must be absent; None at the end of the archive. damaged: what the engine says of the pages
+    it read for the backup, None when it says nothing. wal_segments: how many are to be replayed, about.
     """
 
     label: str
@@ -39,6 +40,8 @@ class Plan:
     at_least: int
     at_most: int | None
     ended_before: datetime | None
+    damaged: bool | None = None
+    wal_segments: int = 0
 
 
 def plan(
@@ -65,7 +68,8 @@ def _to_the_end(repository: Repository, beats: Sequence[Beat], wanted: Stored | 
     known = [beat.sequence for beat in beats if heartbeat.archived(beat, repository.archive_max)]
     if not known:
         raise TargetNotArchived("No heartbeat is archived yet, so the copy could not be judged.")
-    return Plan(chosen.label, chosen.database_bytes, None, max(known), None, None)
+    segments = segments_between(chosen.wal_start, repository.archive_max)
+    return Plan(chosen.label, chosen.database_bytes, None, max(known), None, None, chosen.damaged, segments)
 
 
 def _ending_before(repository: Repository, target: datetime, passed: int, wanted: Stored | None) -> Stored:
@@ -92,7 +96,48 @@ def _between_beats(chosen: Stored, archive_max: str, beats: Sequence[Beat], targ
     newest = before[-1]
     committing = target - newest.created_at < COMMIT_WINDOW and newest.sequence > 1
     at_least = newest.sequence - 1 if committing else newest.sequence
-    return Plan(chosen.label, chosen.database_bytes, target, at_least, newest.sequence, after[0].created_at)
+    return Plan(
+        chosen.label,
+        chosen.database_bytes,
+        target,
+        at_least,
+        newest.sequence,
+        after[0].created_at,
+        chosen.damaged,
+        segments_between(chosen.wal_start, newest.wal),
+    )
+
+
+def segments_between(first: str, last: str) -> int:
+    """How many WAL segments of 16 MiB there are from *first* to *last*, both by name and included; 0 when unknown."""
+    if len(first) < 24 or len(last) < 24:
+        return 0
+    return max(0, _segment(last) - _segment(first) + 1)
+
+
+def _segment(name: str) -> int:
+    return (int(name[8:16], 16) << 8) + int(name[16:24], 16)
+
+
+def some_moment(repository: Repository, beats: Sequence[Beat], fraction: float) -> datetime:
+    """A moment at *fraction* (0 to 1) of the time between the oldest backup's end and the newest archived heartbeat.
+
+    beats: production's newest ones, ascending. Raises NoBackup and TargetNotArchived.
+    """
+    if not repository.backups:
+        raise NoBackup("The repository holds no backup.")
+    first = repository.backups[0].ended_at + STOP_PRECISION
+    archived = [beat for beat in beats if heartbeat.archived(beat, repository.archive_max)]
+    if not archived or archived[-1].created_at <= first:
+        raise TargetNotArchived("No heartbeat that came after the oldest backup is archived yet.")
+    return first + (archived[-1].created_at - first) * fraction
+
+
+def between(beats: Sequence[Beat]) -> datetime | None:
+    """The middle between the two *beats* around a moment; None when one of them is not there."""
+    if len(beats) < 2:
+        return None
+    return beats[0].created_at + (beats[1].created_at - beats[0].created_at) / 2
 
 
 def named(repository: Repository, label: str) -> Stored:
@@ -103,10 +148,13 @@ def named(repository: Repository, label: str) -> Stored:
     raise BackupNotFound("No such backup.", backup=label)
 
 
-def room(free_bytes: int, database_bytes: int) -> None:
-    """Raise DiskShort when a copy of *database_bytes* does not fit into *free_bytes* with some to spare."""
-    needed = int(database_bytes * _GROWTH) + _SPARE_BYTES
+def room(free_bytes: int, database_bytes: int, *, spare_bytes: int = SPARE_BYTES) -> None:
+    """Raise DiskShort when a copy of *database_bytes* does not fit into *free_bytes* and leave *spare_bytes*."""
+    needed = int(database_bytes * _GROWTH) + spare_bytes
     if free_bytes < needed:
         raise DiskShort(
-            "The disk has too little room for the restored copy.", free_bytes=free_bytes, needed_bytes=needed
+            f"The disk has too little room for the restored copy: {needed >> 20} MiB are needed where copies go,"
+            f" {free_bytes >> 20} MiB are free. Make room there, or move state_dir to a larger volume.",
+            free_bytes=free_bytes,
+            needed_bytes=needed,
         )

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from services.backup.domain import heartbeat
+from services.backup.domain import forecast, heartbeat
 from services.backup.domain.backup import Backup
-from services.backup.domain.drill import Drill
+from services.backup.domain.drill import Drill, Kind
 from services.backup.domain.heartbeat import Beat
-from services.backup.domain.plan import STOP_PRECISION
+from services.backup.domain.plan import STOP_PRECISION, segments_between
 from services.backup.domain.repository import Repository
 
 RECENT = 10
+DRILL_AT_LEAST_EVERY = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,19 @@ class Window:
     latest: datetime | None
     exposure_seconds: float | None
     recent: tuple[Beat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What drills say of a restore now. rto_seconds: how long it would take; error: how wrong such words were.
+
+    good_light_at, good_deep_at: when the newest good one of the kind ended.
+    """
+
+    rto_seconds: float | None = None
+    error: float | None = None
+    good_light_at: datetime | None = None
+    good_deep_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,28 @@ class Status:
     last_backup: Backup | None
     last_drill: Drill | None
     warnings: tuple[str, ...]
+    foresight: Foresight = Foresight()
+
+
+def foresight(repository: Repository | None, drills: Sequence[Drill]) -> Foresight:
+    """What *drills*, oldest first, foretell of restoring the newest backup to the end of the archive."""
+    newest = repository.newest() if repository else None
+    rto = None
+    if repository and newest:
+        segments = segments_between(newest.wal_start, repository.archive_max)
+        rto = forecast.rto_seconds(drills, database_bytes=newest.database_bytes, wal_segments=segments)
+    good = {drill.kind: drill.ended_at for drill in drills if drill.good}
+    return Foresight(rto, forecast.error(drills), good.get(Kind.LIGHT), good.get(Kind.DEEP))
+
+
+def undrilled(repository: Repository | None, drills: Sequence[Drill], *, now: datetime) -> str:
+    """A warning when backups have been there for eight days and none of them was drilled well meanwhile; else ""."""
+    if not repository or not repository.backups or now - repository.backups[0].ended_at < DRILL_AT_LEAST_EVERY:
+        return ""
+    good = [drill.ended_at for drill in drills if drill.good and drill.ended_at]
+    if good and now - max(good) < DRILL_AT_LEAST_EVERY:
+        return ""
+    return "No drill has succeeded for 8 days: run one (holdfast drill run), and see why the last ones failed."
 
 
 def window(repository: Repository | None, beats: Sequence[Beat], *, now: datetime) -> Window:

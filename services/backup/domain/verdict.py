@@ -71,6 +71,13 @@ def recovery(plan: Plan, seen: Recovered) -> Check:
     return Check("recovery_target", not faults, 1, "; ".join(faults) or good)
 
 
+def archiving(mode: str, how: str, segment: str, ready: int, archived: int) -> Check:
+    """Nothing can leave the copy for an archive: mode and how are its settings, and *segment* was ended to try it."""
+    off = mode == "off" and how in ("", "(disabled)") and not ready and not archived
+    found = f"archive_mode {mode}, {ready} segments waiting after {segment} was ended"
+    return Check("archiving_off", off, 1, found + ("" if off else ": the copy would write to production's archive"))
+
+
 def row_level_security(tables: Mapping[str, tuple[str, bool, bool]]) -> Check:
     """tables: name → (scope, row-level security enabled, forced); every scope but global has to have both."""
     scoped = {name: flags for name, flags in tables.items() if not flags[0].startswith("global")}

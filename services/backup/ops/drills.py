@@ -1,33 +1,45 @@
 """Starting, showing and cleaning up after drills; services.backup.ops.run is what a drill does."""
 
 import asyncio
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 
 from libs.clock import Clock
 from libs.observability import log
 from libs.principal import Principal
+from services.backup.adapters import remains
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.journal import Journal
 from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.place import Place
+from services.backup.domain import forecast
 from services.backup.domain import plan as planning
-from services.backup.domain.drill import PHASES, Drill
-from services.backup.domain.errors import DrillNotFound, Interrupted
+from services.backup.domain.drill import PHASES, Drill, Kind
+from services.backup.domain.errors import DrillNotFound, Interrupted, TargetBeforeFirstBackup, TargetNotArchived
 from services.backup.domain.plan import Plan
 from services.backup.domain.progress import State
+from services.backup.domain.repository import Repository
+from services.backup.ops.attester import Attester
 from services.backup.ops.board import Board
+from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.record import Recorder
 from services.backup.ops.run import Run, Tools
 
 _log = log.get(__name__)
 _OVER = (State.SUCCEEDED, State.FAILED)
+_DRAWS = 20
+_draw = random.SystemRandom().random
 
 
 class Drills:
-    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label."""
+    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label.
+
+    draw: 0 to 1, for the moment of a deep drill.
+    """
 
     def __init__(
         self,
@@ -37,9 +49,12 @@ class Drills:
         heartbeats: Heartbeats,
         recorder: Recorder,
         label_of: Callable[[str], str],
+        figures: DrillFigures,
+        attester: Attester,
         *,
         now: Clock,
         ids: Callable[[], str],
+        draw: Callable[[], float] = _draw,
     ) -> None:
         self._tools = tools
         self._journal = journal
@@ -47,8 +62,11 @@ class Drills:
         self._heartbeats = heartbeats
         self._recorder = recorder
         self._label_of = label_of
+        self._figures = figures
+        self._attester = attester
         self._now = now
         self._ids = ids
+        self._draw = draw
         self._board: Board[Drill] = Board()
         self._task: asyncio.Task[None] | None = None
 
@@ -56,18 +74,29 @@ class Drills:
     def _engine(self) -> Engine:
         return self._tools.engine
 
-    async def create(self, who: Principal, *, target: datetime | None, backup: str) -> Drill:
+    async def create(
+        self,
+        who: Principal,
+        *,
+        kind: Kind = Kind.CHOSEN,
+        target: datetime | None = None,
+        backup: str = "",
+        full: bool = False,
+        scheduled: bool = False,
+    ) -> Drill:
         """Start one and return it. Everything that can be refused is refused here, before anything is touched.
 
+        target, backup: of a CHOSEN one; the other kinds choose for themselves. full: DEEP always is.
         Raises BackupBusy, NoBackup, BackupNotFound, TargetBeforeFirstBackup, TargetNotArchived, DiskShort.
         """
         lock = self._lock()
         made = self._ids()
         lock.take(f"drill {made}")
         try:
-            began = Drill(made, self._now(), target, backup).entered("select", now=self._now())
-            chosen = await self._select(target, backup)
-            drill = began.planned(chosen)
+            wanted = Drill(made, self._now(), target, backup, kind=kind, full=full or kind is Kind.DEEP)
+            began = replace(wanted, scheduled=scheduled).entered("select", now=self._now())
+            chosen = await self._select(kind, target, backup)
+            drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))
             self._keep(drill)
         except BaseException:
             lock.free()
@@ -88,6 +117,10 @@ class Drills:
         """Newest first."""
         return self._board.all()[::-1]
 
+    def newest(self, kind: Kind) -> Drill | None:
+        """The drill of this kind that was begun last, whatever became of it."""
+        return next((drill for drill in self.list() if drill.kind is kind), None)
+
     async def watch(self, id: str) -> AsyncIterator[Drill]:
         """The drill now and after each change, until it has ended. Raises DrillNotFound."""
         self.get(id)
@@ -102,10 +135,17 @@ class Drills:
         for id, drill in drills.items():
             ended = drill if drill.state in _OVER else self._clean(drill)
             self._board.seed(id, ended)
+            self._figures.known(ended)
         for left in self._tools.drills_dir.iterdir():
             if left.is_dir():
                 _log.warning("leftover_removed", directory=left.name)
                 Place.of(left.name, drills=self._tools.drills_dir, run=self._tools.run_dir).remove()
+
+    async def attest(self) -> None:
+        """Evidence of every ended drill that has none yet: of those found dead, and of those older than evidence."""
+        for drill in self._board.all():
+            if drill.state in _OVER:
+                await self._attester.drill(drill)
 
     async def settle(self, seconds: float) -> None:
         """Let a running drill end within *seconds*, then end it; its copy is removed either way."""
@@ -114,13 +154,38 @@ class Drills:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _select(self, target: datetime | None, backup: str) -> Plan:
+    async def _select(self, kind: Kind, target: datetime | None, backup: str) -> Plan:
         repository = await self._engine.inspect()
-        wanted = planning.named(repository, self._label_of(backup)) if backup and repository.backups else None
-        beats = await self._heartbeats.around(target)
-        chosen = planning.plan(repository, beats, target=target, wanted=wanted, now=self._now())
-        planning.room(shutil.disk_usage(self._tools.drills_dir).free, chosen.database_bytes)
+        if kind is Kind.DEEP:
+            chosen = await self._any_moment(repository)
+        else:
+            wanted = planning.named(repository, self._label_of(backup)) if backup and repository.backups else None
+            beats = await self._heartbeats.around(target)
+            chosen = planning.plan(repository, beats, target=target, wanted=wanted, now=self._now())
+        free = shutil.disk_usage(self._tools.drills_dir).free
+        planning.room(free, chosen.database_bytes, spare_bytes=self._tools.spare_bytes)
         return chosen
+
+    async def _any_moment(self, repository: Repository) -> Plan:
+        """A plan to the middle between two heartbeats, of any age that the repository holds.
+
+        A draw can fall before the first heartbeat or into the newest, unarchived gap: then another one is made.
+        """
+        recent = await self._heartbeats.around(None)
+        for _ in range(_DRAWS):
+            drawn = planning.some_moment(repository, recent, self._draw())
+            beats = await self._heartbeats.around(drawn)
+            middle = planning.between(beats)
+            try:
+                if middle is not None:
+                    return planning.plan(repository, beats, target=middle, wanted=None, now=self._now())
+            except (TargetBeforeFirstBackup, TargetNotArchived):
+                continue
+        raise TargetNotArchived("No moment between two archived heartbeats was found after the oldest backup.")
+
+    def _foretold(self, chosen: Plan) -> float | None:
+        before = self._board.all()
+        return forecast.rto_seconds(before, database_bytes=chosen.database_bytes, wal_segments=chosen.wal_segments)
 
     def _clean(self, drill: Drill) -> Drill:
         running = [name for name in PHASES if drill.phase(name).state is State.RUNNING]
@@ -128,7 +193,10 @@ class Drills:
         _log.warning("drill_interrupted", drill=drill.id, phase=phase)
         gone = Interrupted(f"The service ended while the drill was in phase {phase}.", phase=phase)
         failed = drill.failed(gone, now=self._now()).entered("teardown", now=self._now())
-        removed = Place.of(drill.id, drills=self._tools.drills_dir, run=self._tools.run_dir).remove()
+        place = Place.of(drill.id, drills=self._tools.drills_dir, run=self._tools.run_dir)
+        found = remains.of(place)
+        failed = replace(failed, system_id=found.system_id, log_digest=found.log_digest)
+        removed = place.remove()
         ended = failed.left(now=self._now(), well=removed).ended(now=self._now())
         self._journal.save(ended.id, ended.to_json())
         return ended
@@ -142,5 +210,8 @@ class Drills:
             ended = await run.to_the_end()
         finally:
             lock.free()
-        self._keep(ended)
+        self._journal.save(ended.id, ended.to_json())
+        await self._attester.drill(ended)
+        self._board.put(ended.id, ended)
+        self._figures.ended(ended)
         await self._recorder.mirror(ended)

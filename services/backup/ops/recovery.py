@@ -10,7 +10,7 @@ from services.backup.adapters.engine import Engine
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import Repository
-from services.backup.domain.status import Status, behind, window
+from services.backup.domain.status import Status, behind, foresight, undrilled, window
 from services.backup.ops.backups import Backups
 from services.backup.ops.drills import Drills
 from services.backup.ops.heartbeats import Heartbeats
@@ -58,6 +58,8 @@ class Recovery:
         if repository and not taken:
             warnings.append("There is no backup.")
         drills = self._drills.list()
+        late = undrilled(repository, drills[::-1], now=self._now())
+        warnings += [late] if late else []
         return Status(
             window=seen,
             waiting=archiving.waiting if archiving else 0,
@@ -67,6 +69,7 @@ class Recovery:
             last_backup=taken[0] if taken else None,
             last_drill=drills[0] if drills else None,
             warnings=tuple(warnings),
+            foresight=foresight(repository, drills[::-1]),
         )
 
     async def advance(self) -> Beat:

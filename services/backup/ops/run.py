@@ -9,10 +9,13 @@ from pathlib import Path
 from libs.clock import Clock
 from libs.errors import AppError
 from libs.observability import log
+from services.backup.adapters import remains, scrub, structure
 from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
+from services.backup.adapters.ladder import Ladder
 from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
+from services.backup.adapters.rung import rung
 from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
 from services.backup.domain.drill import Check, Drill
@@ -25,7 +28,10 @@ _log = log.get(__name__)
 
 @dataclass(slots=True)
 class Tools:
-    """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets."""
+    """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets.
+
+    spare_bytes: what a copy has to leave free where drills_dir is.
+    """
 
     engine: Engine
     servers: Servers
@@ -33,6 +39,7 @@ class Tools:
     run_dir: Path
     key: bytes
     outside: tuple[str, ...]
+    spare_bytes: int
 
 
 class Run:
@@ -66,11 +73,20 @@ class Run:
         self._enter("restore", isolation=tools.servers.isolation.description)
         place.make()
         await tools.engine.restore(plan.label, target=plan.stop_at, data_dir=place.data, work_dir=place.work)
+        copy = await self._recover(opened)
+        self._enter("check")
+        await self._check(copy)
+        self._enter("scrub")
+        await self._scrub(copy)
+        self._judge()
+
+    async def _recover(self, opened: AsyncExitStack) -> Copy:
+        """The copy, promoted."""
         self._enter("replay")
-        wal = WalServer(tools.engine, place)
+        wal = WalServer(self._tools.engine, self._place)
         opened.push_async_callback(wal.stop)
         await wal.start()
-        copy = Copy(tools.servers, place)
+        copy = Copy(self._tools.servers, self._place)
         opened.push_async_callback(copy.stop)
         self._update(pid=await copy.start())
         try:
@@ -78,20 +94,33 @@ class Run:
         except EngineFailed as error:
             # The server only knows that it got no WAL; the fetcher knows why.
             raise wal.fault or error from error
-        self._enter("check")
-        await self._check(Questions(copy, tools.servers.isolation, key=tools.key, outside=tools.outside))
+        self._update(wal_segments=wal.fetched)
+        return copy
 
-    async def _check(self, questions: Questions) -> None:
+    async def _check(self, copy: Copy) -> None:
+        """Proof and data first: with them a restore could serve, so they end the RTO. Structure comes after."""
+        tools, plan = self._tools, self._plan
+        questions = Questions(copy, tools.servers.isolation, key=tools.key, outside=tools.outside)
         seen = await questions.recovered()
-        checks = await questions.checks(self._plan, seen)
-        now = self._now()
+        self._add(*await questions.checks(plan, seen), *await Ladder(copy).checks(plan))
         self._update(
-            checks=tuple(checks),
-            proof=verdict.proof(self._plan, seen),
+            proof=verdict.proof(plan, seen),
             rpo_seconds=self._rpo(seen),
-            rto_seconds=(now - self._drill.created_at).total_seconds(),
+            rto_seconds=(self._now() - self._drill.created_at).total_seconds(),
         )
-        wrong = [check.check for check in checks if not check.ok]
+        strict = self._drill.full
+        self._add(await rung("amcheck", lambda: structure.amcheck(tools.servers, copy, strict=strict)))
+
+    async def _scrub(self, copy: Copy) -> None:
+        """Page checksums come last of all checks, since the server has to be down for them."""
+        servers = self._tools.servers
+        self._add(await rung("scrubbed", lambda: scrub.scrub(copy, servers.superuser)))
+        if self._drill.full:
+            await copy.shut_down()
+            self._add(await rung("page_checksums", lambda: structure.checksums(servers.binaries, self._place)))
+
+    def _judge(self) -> None:
+        wrong = [check.check for check in self._drill.checks if check.failed]
         if wrong:
             raise ChecksFailed(f"The copy failed {', '.join(wrong)}.", checks=", ".join(wrong))
 
@@ -104,9 +133,11 @@ class Run:
 
     async def _teardown(self) -> None:
         self._enter("teardown")
+        found = await asyncio.to_thread(remains.of, self._place)
+        self._update(system_id=found.system_id, log_digest=found.log_digest)
         removed = await asyncio.to_thread(self._place.remove)
         detail = "directories, sockets and processes are gone" if removed else "something is left: see the log"
-        self._update(checks=(*self._drill.checks, Check("removed", removed, 3, detail)))
+        self._add(Check("removed", removed, 3, detail))
         if not removed:
             self._failed(EngineFailed("The copy could not be removed.", command="teardown"))
 
@@ -114,6 +145,9 @@ class Run:
         drill = self._drill.entered(phase, now=self._now())
         self._drill = replace(drill, isolation=isolation or drill.isolation)
         self._keep(self._drill)
+
+    def _add(self, *checks: Check) -> None:
+        self._update(checks=(*self._drill.checks, *checks))
 
     def _update(self, **changes: object) -> None:
         self._drill = replace(self._drill, **changes)  # type: ignore[arg-type]  # names are the dataclass' own

@@ -6,11 +6,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from libs import errors as refusals
 from libs import names
 from libs.errors import AppError, Kind
 from libs.rpc import errors
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Check, Drill, Phase, Proof
+from services.backup.domain.drill import Kind as DrillKind
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.progress import Fault, State
 from services.backup.domain.repository import BackupType
@@ -32,6 +34,32 @@ _TYPES = {
 def backup_type(value: int) -> BackupType | None:
     """What was asked for; None leaves it to the server."""
     return {number: kind for kind, number in _TYPES.items()}.get(value)  # type: ignore[call-overload,no-any-return]  # enum
+
+
+_KINDS = {
+    DrillKind.LIGHT: pb.DRILL_KIND_LIGHT,
+    DrillKind.DEEP: pb.DRILL_KIND_DEEP,
+    DrillKind.CHOSEN: pb.DRILL_KIND_CHOSEN,
+}
+
+
+def drill_kind(asked: pb.Drill) -> DrillKind:
+    """What was asked for, or what the target says. Raises InvalidArgument for a kind that does not go with the rest."""
+    chosen = asked.target.HasField("time") or bool(asked.target.backup)
+    kind = {number: kind for kind, number in _KINDS.items()}.get(asked.kind)
+    if kind is None:
+        return DrillKind.CHOSEN if chosen or asked.full_checks else DrillKind.LIGHT
+    if kind is not DrillKind.CHOSEN and chosen:
+        raise _unfit("drill.kind", "a light or deep drill chooses its own target")
+    if kind is DrillKind.LIGHT and asked.full_checks:
+        raise _unfit("drill.full_checks", "a light drill makes the light checks")
+    found: DrillKind = kind
+    return found
+
+
+def _unfit(field: str, why: str) -> AppError:
+    violation = refusals.Violation(field, why)
+    return refusals.InvalidArgument(f"{field}: {why}.", violations=[violation], field=field)
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
@@ -86,6 +114,12 @@ def drill(value: Drill) -> pb.Drill:
         create_time=timestamp(value.created_at),
         end_time=timestamp(value.ended_at),
         error=_fault(value.error),
+        kind=_KINDS[value.kind],
+        full_checks=value.full,
+        scheduled=value.scheduled,
+        database_bytes=value.database_bytes,
+        wal_segments=value.wal_segments,
+        predicted_rto_seconds=value.predicted_seconds,
     )
 
 
@@ -104,6 +138,10 @@ def status(value: Status) -> pb.GetRecoveryStatusResponse:
         last_drill=drill(value.last_drill) if value.last_drill else None,
         warnings=value.warnings,
         recent_heartbeats=[heartbeat(beat) for beat in window.recent],
+        predicted_rto_seconds=value.foresight.rto_seconds,
+        rto_prediction_error=value.foresight.error,
+        last_good_light_drill_time=timestamp(value.foresight.good_light_at),
+        last_good_deep_drill_time=timestamp(value.foresight.good_deep_at),
     )
 
 
@@ -122,8 +160,14 @@ def _phase(value: Phase) -> pb.DrillPhase:
 
 
 def _check(value: Check) -> pb.DrillCheck:
+    verdict = pb.CHECK_VERDICT_OK if value.ok else pb.CHECK_VERDICT_FAILED
     return pb.DrillCheck(
-        check=value.check, ok=value.ok, count=value.count, detail=value.detail, elapsed_seconds=value.elapsed_seconds
+        check=value.check,
+        ok=value.ok,
+        count=value.count,
+        detail=value.detail,
+        elapsed_seconds=value.elapsed_seconds,
+        verdict=verdict if value.made else pb.CHECK_VERDICT_NOT_MADE,
     )
 
 

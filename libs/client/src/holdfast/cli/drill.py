@@ -19,6 +19,8 @@ from holdfast.cli.operator import (
     socket_option,
 )
 
+_KINDS = {None: pb.DRILL_KIND_UNSPECIFIED, "light": pb.DRILL_KIND_LIGHT, "deep": pb.DRILL_KIND_DEEP}
+
 
 @click.group()
 def drill() -> None:
@@ -31,13 +33,21 @@ def drill() -> None:
 )
 @click.option("--between", default=0, help="Restore to a moment after heartbeat N and before N + 1.")
 @click.option("--backup", default="", help="Backup to restore. Default: the newest that ends before the moment.")
+@click.option(
+    "--kind",
+    type=click.Choice(["light", "deep"]),
+    help="light: the newest backup to the end of the archive. deep: a random moment, with the full checks.",
+)
+@click.option("--full", is_flag=True, help="Check every page and index entry too; a deep drill always does.")
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end.")
 @json_option
 @socket_option
-def run(at: str, between: int, backup: str, wait: bool, as_json: bool, path: str) -> None:
-    """Run a drill; exit code 0 only when every check was answered rightly."""
+def run(at: str, between: int, backup: str, kind: str | None, full: bool, wait: bool, as_json: bool, path: str) -> None:
+    """Run a drill; exit code 0 only when no check was answered wrongly."""
     if at and between:
         raise click.UsageError("--time and --between exclude each other.")
+    if kind and (at or between or backup):
+        raise click.UsageError(f"A {kind} drill chooses its own moment and backup.")
     with connected(path) as channel:
         stub = DrillServiceStub(channel)
         target = pb.DrillTarget(backup=f"backups/{backup.removeprefix('backups/')}" if backup else "")
@@ -45,7 +55,8 @@ def run(at: str, between: int, backup: str, wait: bool, as_json: bool, path: str
             target.time.CopyFrom(_moment(at))
         elif between:
             target.time.CopyFrom(_after(BackupServiceStub(channel), between))
-        made = stub.CreateDrill(pb.CreateDrillRequest(drill=pb.Drill(target=target)), timeout=CALL_SECONDS).drill
+        asked = pb.Drill(target=target, kind=_KINDS[kind], full_checks=full)
+        made = stub.CreateDrill(pb.CreateDrillRequest(drill=asked), timeout=CALL_SECONDS).drill
         if wait:
             made = _follow(stub, made.name, as_json)
     _end(made, as_json)

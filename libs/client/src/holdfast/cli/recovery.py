@@ -53,6 +53,8 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
         lines.append(
             f"RPO exposure {found.rpo_exposure_seconds:.1f} s, {found.archive_queue_segments} segments waiting"
         )
+    if found.HasField("predicted_rto_seconds"):
+        lines.append(f"RTO now {found.predicted_rto_seconds:.1f} s by past drills{_wrong(found)}")
     newest = found.last_backup
     lines.append(
         f"last backup {newest.label or newest.name} {showing.word(newest.state)}" if newest.name else "no backup"
@@ -62,3 +64,8 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
     recent = ", ".join(f"{beat.sequence} ({showing.moment(beat.create_time)})" for beat in found.recent_heartbeats[:3])
     lines.append(f"archived heartbeats {recent or 'none'}; newest written {found.newest_heartbeat}")
     return [*lines, *(f"warning: {warning}" for warning in found.warnings)]
+
+
+def _wrong(found: pb.GetRecoveryStatusResponse) -> str:
+    """How good such forecasts were, when it is known."""
+    return f"; forecasts were {found.rto_prediction_error:.0%} off" if found.HasField("rto_prediction_error") else ""

@@ -17,6 +17,11 @@ _MARKS = {
     pb.STATE_SUCCEEDED: ("ok", "green"),
     pb.STATE_FAILED: ("failed", "bold red"),
 }
+_VERDICTS = {
+    pb.CHECK_VERDICT_OK: ("ok", "green"),
+    pb.CHECK_VERDICT_FAILED: ("failed", "bold red"),
+    pb.CHECK_VERDICT_NOT_MADE: ("not made", "yellow"),
+}
 OVER = (pb.STATE_SUCCEEDED, pb.STATE_FAILED)
 
 
@@ -62,13 +67,24 @@ def backups(found: list[pb.Backup]) -> Table:
 def drills(found: list[pb.Drill]) -> Table:
     """A table of drills."""
     name = Column("drill", no_wrap=True, overflow="fold")
-    table = Table(name, "state", "asked (UTC)", "restored to", "RPO", "RTO", box=None, pad_edge=False)
+    table = Table(name, "kind", "state", "asked (UTC)", "restored to", "RPO", "RTO", box=None, pad_edge=False)
     for one in found:
         to = moment(one.resolved_target_time) if one.HasField("resolved_target_time") else "end of archive"
         rpo = f"{one.rpo_seconds:.1f} s" if one.HasField("rpo_seconds") else "-"
         rto = f"{one.rto_seconds:.1f} s" if one.HasField("rto_seconds") else "-"
-        table.add_row(one.name, word(one.state), moment(one.create_time), to, rpo, rto)
+        table.add_row(one.name, drill_kind(one), word(one.state), moment(one.create_time), to, rpo, rto)
     return table
+
+
+def drill_kind(one: pb.Drill) -> str:
+    """A drill's kind for a person, e.g. "deep"."""
+    return pb.DrillKind.Name(one.kind).removeprefix("DRILL_KIND_").lower()
+
+
+def verdict(check: pb.DrillCheck) -> tuple[str, str]:
+    """A check's answer for a person, and its style; of records without a verdict, what ok says."""
+    told = check.verdict or (pb.CHECK_VERDICT_OK if check.ok else pb.CHECK_VERDICT_FAILED)
+    return _VERDICTS[told]
 
 
 def fault(one: pb.Backup | pb.Drill) -> str:
@@ -82,7 +98,7 @@ def fault(one: pb.Backup | pb.Drill) -> str:
 def drill(one: pb.Drill) -> RenderableType:
     """The whole drill: phases, checks, proof, verdict."""
     to = moment(one.resolved_target_time) if one.HasField("resolved_target_time") else "the end of the archive"
-    parts: list[RenderableType] = [f"{one.name}: {one.backup_label} to {to}", _phases(one)]
+    parts: list[RenderableType] = [f"{one.name}: {drill_kind(one)}, {one.backup_label} to {to}", _phases(one)]
     if one.checks:
         parts.append(_checks(one))
     parts += [Text(line) for line in _verdict(one)]
@@ -100,8 +116,10 @@ def _phases(one: pb.Drill) -> Table:
 def _checks(one: pb.Drill) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for check in one.checks:
-        mark, style = _MARKS[pb.STATE_SUCCEEDED if check.ok else pb.STATE_FAILED]
-        table.add_row(f"  {check.check}", Text(mark, style), str(check.count), check.detail)
+        mark, style = verdict(check)
+        table.add_row(
+            f"  {check.check}", Text(mark, style), str(check.count), f"{check.elapsed_seconds:.2f} s", check.detail
+        )
     return table
 
 
@@ -124,7 +142,8 @@ def _verdict(one: pb.Drill) -> list[str]:
         lines.append(f"isolation: {one.isolation}")
     if one.HasField("rto_seconds"):
         rpo = f"{one.rpo_seconds:.2f} s" if one.HasField("rpo_seconds") else "unknown"
-        lines.append(f"RPO {rpo} · RTO {one.rto_seconds:.2f} s")
+        foretold = f" (foretold: {one.predicted_rto_seconds:.2f} s)" if one.HasField("predicted_rto_seconds") else ""
+        lines.append(f"RPO {rpo} · RTO {one.rto_seconds:.2f} s{foretold}")
     if one.state in OVER:
         lines.append(f"drill {word(one.state)}" + (f": {fault(one)}" if fault(one) else ""))
     return lines
@@ -165,7 +184,6 @@ class DrillView:
                 self._console.print(f"{phase.phase} {word(phase.state)} {phase.elapsed_seconds:.2f} s")
         if one.state in OVER:
             for check in one.checks:
-                answer = "ok" if check.ok else "failed"
-                self._console.print(f"check {check.check} {answer}: {check.detail}", markup=False)
+                self._console.print(f"check {check.check} {verdict(check)[0]}: {check.detail}", markup=False)
             for line in _verdict(one):
                 self._console.print(line, markup=False)

@@ -1,0 +1,100 @@
+"""The judgement of a copy's data and structure, from what was counted in it: pure, so that each lie has its test.
+
+Nothing here trusts the copy's own constraints: an index or a trigger that is damaged would vouch for damaged rows.
+"""
+
+import re
+from collections.abc import Mapping
+
+from services.backup.domain.drill import Check, not_made
+
+_SHOWN = 3
+_COMPARED = re.compile(r"(\d+)/(\d+) relations")
+_BLOCKS = re.compile(r"Blocks scanned:\s+(\d+)")
+_BAD = re.compile(r"Bad checksums:\s+(\d+)")
+_NO_CHECKSUMS = "data checksums are not enabled"
+
+
+def backup_pages(damaged: bool | None) -> Check:
+    """What the engine found in the pages it read while it took the backup."""
+    name = "backup_pages"
+    if damaged is None:
+        return not_made(name, "the engine does not say whether page checksums held")
+    bad = "page checksums failed while the backup was taken: take a full backup, and drill an older one"
+    return Check(name, not damaged, 1, bad if damaged else "every page checksum held while the backup was taken")
+
+
+def foreign_keys(orphans: Mapping[str, int]) -> Check:
+    """orphans: table.constraint → rows that refer to nothing."""
+    broken = sorted(f"{name} ({count} rows)" for name, count in orphans.items() if count)
+    good = "no row refers to one that is not there"
+    if not orphans:
+        return Check("foreign_keys", False, 0, "the copy has no foreign key: the schema is not there")
+    return Check("foreign_keys", not broken, len(orphans), f"orphans in {_some(broken)}" if broken else good)
+
+
+def sequences(values: Mapping[str, tuple[int, int]]) -> Check:
+    """values: sequence → (its last value, the largest value in the column it feeds); it must not lag behind."""
+    late = sorted(f"{name} is at {last}, the column at {most}" for name, (last, most) in values.items() if last < most)
+    good = "no sequence lags behind its column"
+    return Check("sequences", not late, len(values), _some(late) if late else good)
+
+
+def migrations(found: Mapping[str, str], known: Mapping[str, tuple[str, ...]], *, newest: bool) -> Check:
+    """found: schema → revision in the copy, "" for none. known: schema → this release's revisions, oldest first.
+
+    newest: the copy is of now, so it has to stand at the head; an older one may stand at any revision we know.
+    """
+    faults, behind = [], []
+    for schema, revisions in sorted(known.items()):
+        at = found.get(schema, "")
+        if at not in revisions:
+            faults.append(f"{schema} is at {at or 'no revision'}, which this release does not know")
+        elif at != revisions[-1]:
+            behind.append(f"{schema} is at {at}, this release at {revisions[-1]}")
+    wrong = faults + (behind if newest else [])
+    good = f"older than this release, to be migrated: {_some(behind)}" if behind else "at this release's heads"
+    return Check("migrations", not wrong, len(known), _some(wrong) if wrong else good)
+
+
+def jobs(unfinished: int, claimed_since: int, sessions: int) -> Check:
+    """unfinished: jobs in the copy; claimed_since: those taken since it started; sessions: of anybody but the drill."""
+    faults = []
+    if claimed_since:
+        faults.append(f"{claimed_since} jobs were claimed in the copy")
+    if sessions:
+        faults.append(f"{sessions} strangers are connected to the copy")
+    good = f"nobody works in the copy; {unfinished} unfinished jobs lie still"
+    return Check("jobs_still", not faults, unfinished, "; ".join(faults) or good)
+
+
+def structure(code: int, out: str, err: str, *, strict: bool) -> Check:
+    """What pg_amcheck said: 0 is sound, 2 is corruption, anything else means that it could not look."""
+    name = "amcheck"
+    counted = _COMPARED.findall(err)
+    count = int(counted[-1][0]) if counted else 0
+    depth = "heap, TOAST, every index entry and its parents" if strict else "heap, TOAST and index order"
+    if code == 0 and count:
+        return Check(name, True, count, f"{depth} are sound")
+    words = " ".join((out.strip() or err).split())[:400]
+    if code == 2:
+        return Check(name, False, count, f"corruption: {words}")
+    return Check(name, False, count, f"pg_amcheck ended with code {code}: {words}")
+
+
+def pages(code: int, out: str, err: str) -> Check:
+    """What pg_checksums said of the stopped copy."""
+    name = "page_checksums"
+    if _NO_CHECKSUMS in err:
+        return not_made(name, "the cluster has no page checksums: pg_checksums --enable while it is stopped")
+    blocks, bad = _BLOCKS.search(out), _BAD.search(out)
+    count = int(blocks[1]) if blocks else 0
+    if code == 0 and count and bad and bad[1] == "0":
+        return Check(name, True, count, "every page carries its checksum")
+    words = " ".join((err.strip() or out).split())[:400]
+    return Check(name, False, count, f"pg_checksums ended with code {code}: {words}")
+
+
+def _some(faults: list[str]) -> str:
+    more = len(faults) - _SHOWN
+    return "; ".join(faults[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
