@@ -9,10 +9,14 @@ SERVICES = ("auth", "files", "events", "backup")
 Grant = tuple[str, str, str]
 
 _DML = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_ADD_AND_DROP = ("SELECT", "INSERT", "DELETE")
 _OWN_QUEUE_ROWS: set[Grant] = {
-    *(("table", f"jobs.{table}", privilege) for table in ("ready", "jobs", "workers") for privilege in _DML),
+    *(("table", f"jobs.{table}", privilege) for table in ("ready", "lanes", "jobs", "workers") for privilege in _DML),
     ("table", "jobs.history", "SELECT"),
     ("table", "jobs.history", "INSERT"),
+    *(("table", f"jobs.{table}", privilege) for table in ("ticks", "inbox") for privilege in _ADD_AND_DROP),
+    ("table", "jobs.queues", "SELECT"),
+    ("function", "jobs.may_run", "EXECUTE"),
     ("function", "jobs.rotate", "EXECUTE"),
 }
 _AUDIT: set[Grant] = {("table", "audit.entries", "INSERT")}

@@ -3,71 +3,93 @@
 Fairness is round-robin with a cursor: a claim visits the tenants that have ready work in order of their ids, beginning
 after the last one served, and shares the free slots among them. With n such tenants and slots for b jobs, each is
 visited within ceil(n / b) claims, whatever another has queued. Priorities count inside a tenant.
+
+Tenants are found in jobs.lanes and each lane is entered at this worker's mark (libs.jobqueue.marks), so what a claim
+reads depends on what it takes, not on how much was ever queued or finished.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
 from libs.db import Database, Tx
+from libs.jobqueue import hot
 from libs.jobqueue.job import Lease
+from libs.jobqueue.lanes import Looked, look
+from libs.jobqueue.marks import Marks
+from libs.jobqueue.plan import PINNED
 from libs.principal import Organization, Principal, System, User
 
-# Two loose index walks list the tenants: those after the cursor, then, having gone round, those up to it.
+_NO_FREE: Mapping[str, int] = {}
+_FULL_PROMOTION = 60
+_PROMOTION_PAGE = 1000
+
+# One tenant's lanes, each with this worker's mark. OFFSET 0 keeps the mark a column: taken apart, row-level security
+# would hold the comparison with it for leaky and make it a filter, which walks over all that the index cannot forget.
+_LANES = """
+    (SELECT DISTINCT lanes.tenant, lanes.priority,
+        coalesce((marks.at ->> (lanes.priority || ':' || lanes.tenant))::bigint, 0) AS mark
+     FROM jobs.lanes CROSS JOIN marks WHERE service = :service AND queue = :queue AND lanes.tenant = {tenant}
+     ORDER BY lanes.priority DESC OFFSET 0) AS l"""
+_ROWS = """
+    SELECT r.ctid, r.position FROM jobs.ready r WHERE r.service = :service AND r.queue = :queue AND r.tenant = l.tenant
+    AND r.priority = l.priority AND r.position > l.mark ORDER BY r.position"""
+_SIDE = f"""
+    (SELECT t.tenant, {{lap}} AS lap FROM (
+        SELECT DISTINCT tenant FROM jobs.lanes WHERE service = :service AND queue = :queue AND tenant {{side}} :cursor
+        ORDER BY tenant) AS t
+     CROSS JOIN LATERAL (
+        SELECT FROM {_LANES.format(tenant="t.tenant")} CROSS JOIN LATERAL ({_ROWS} LIMIT 1) AS first LIMIT 1) AS work
+     WHERE (SELECT open FROM gate) AND coalesce((SELECT (free ->> t.tenant)::bigint FROM marks), :most) > 0
+     ORDER BY t.tenant LIMIT :slots)"""  # noqa: S608 - only constants of this module are put together
 _CLAIM = text(
-    """
-    WITH RECURSIVE ahead (tenant, place) AS (
-        (SELECT tenant, 1 FROM jobs.ready WHERE service = :service AND tenant > :cursor ORDER BY tenant LIMIT 1)
-        UNION ALL
-        SELECT (SELECT r.tenant FROM jobs.ready r WHERE r.service = :service AND r.tenant > a.tenant
-                ORDER BY r.tenant LIMIT 1), a.place + 1
-        FROM ahead a WHERE a.tenant IS NOT NULL AND a.place < :slots
-    ), behind (tenant, place) AS (
-        (SELECT tenant, 1 FROM jobs.ready WHERE service = :service AND tenant <= :cursor ORDER BY tenant LIMIT 1)
-        UNION ALL
-        SELECT (SELECT r.tenant FROM jobs.ready r WHERE r.service = :service AND r.tenant > b.tenant
-                AND r.tenant <= :cursor ORDER BY r.tenant LIMIT 1), b.place + 1
-        FROM behind b WHERE b.tenant IS NOT NULL AND b.place < :slots
+    f"""
+    WITH marks AS MATERIALIZED (SELECT CAST(:marks AS jsonb) AS at, CAST(:free AS jsonb) AS free
+    ), gate AS MATERIALIZED (
+        SELECT jobs.may_run() AND NOT EXISTS (SELECT FROM jobs.queues WHERE service = :service AND queue = :queue
+            AND paused_at IS NOT NULL) AS open
     ), turns AS MATERIALIZED (
-        SELECT tenant, row_number() OVER (ORDER BY lap, place) AS turn, count(*) OVER () AS tenants
-        FROM (SELECT tenant, 1 AS lap, place FROM ahead WHERE tenant IS NOT NULL
-              UNION ALL SELECT tenant, 2, place FROM behind WHERE tenant IS NOT NULL
-              ORDER BY lap, place LIMIT :slots) AS listed
+        SELECT tenant, turn, least(:slots / tenants + (turn <= :slots % tenants)::integer,
+            coalesce((SELECT (free ->> tenant)::bigint FROM marks), :most)) AS share
+        FROM (SELECT tenant, row_number() OVER (ORDER BY lap, tenant) AS turn, count(*) OVER () AS tenants
+              FROM ({_SIDE.format(lap=1, side=">")} UNION ALL {_SIDE.format(lap=2, side="<=")}
+                    ORDER BY lap, tenant LIMIT :slots) AS both_sides) AS ring
     ), picked AS MATERIALIZED (
-        SELECT chosen.ctid AS place, turn, tenant FROM turns CROSS JOIN LATERAL (
-            SELECT r.ctid FROM jobs.ready r WHERE r.service = :service AND r.tenant = turns.tenant
-            ORDER BY r.priority DESC, r.position FOR UPDATE SKIP LOCKED
-            LIMIT :slots / turns.tenants + (turns.turn <= :slots % turns.tenants)::integer) AS chosen
+        SELECT chosen.ctid AS place, chosen.position, tenant FROM turns CROSS JOIN LATERAL (
+            SELECT found.ctid, found.position FROM {_LANES.format(tenant="turns.tenant")}
+            CROSS JOIN LATERAL ({_ROWS} LIMIT turns.share FOR UPDATE SKIP LOCKED) AS found
+            LIMIT turns.share) AS chosen
     ), taken AS (
         DELETE FROM jobs.ready WHERE ctid = ANY (ARRAY(SELECT place FROM picked)) AND service = :service
-        RETURNING job_id
+        RETURNING job_id, position
     )
     UPDATE jobs.jobs j SET state = 'running', lease = j.lease + 1, worker_id = :worker, claimed_at = clock_timestamp(),
         deadline_at = clock_timestamp() + j.timeout_seconds * interval '1 second'
     FROM taken WHERE j.id = taken.job_id AND j.state = 'ready'
     RETURNING j.id, j.type, j.payload, j.organization_id, j.user_id, j.actor, j.lease, j.failures, j.timeout_seconds,
+        j.progress, j.priority, taken.position,
         coalesce((SELECT tenant FROM turns ORDER BY turn DESC LIMIT 1), '') AS last_tenant
-    """
+    """  # noqa: S608 - only constants of this module are put together
 )
 _PROMOTE = text(
-    """
+    f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM jobs.jobs WHERE service = :service AND state = 'scheduled' AND run_at <= clock_timestamp()
-        ORDER BY run_at, id LIMIT 1000 FOR UPDATE SKIP LOCKED
+        AND run_at > coalesce(CAST(:since AS timestamptz), '-infinity') - interval '1 minute'
+        ORDER BY run_at, id LIMIT {_PROMOTION_PAGE} FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs.jobs SET state = 'ready' WHERE id = ANY (ARRAY(SELECT id FROM due)) AND service = :service
-        AND state = 'scheduled' RETURNING service, organization_id, priority, id, run_at
-    )
-    INSERT INTO jobs.ready (service, tenant, priority, job_id)
-    SELECT service, organization_id, priority, id FROM moved ORDER BY run_at, id
-    """
+        AND state = 'scheduled' RETURNING service, queue, organization_id, priority, id, run_at
+    ), {hot.INSERT.format(source="moved ORDER BY run_at, id")}
+    SELECT (SELECT count(*) FROM moved) AS moved, clock_timestamp() AS at
+    """  # noqa: S608 - only constants of this module are put together
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A claimed job: what to run, for whom, under which lease, for how long at most."""
 
     type: str
@@ -81,39 +103,80 @@ class _Unwanted(Exception):
 
 
 class Claimer:
-    """One worker's claims; keeps the round-robin cursor between them. wanted() is asked before a claim is committed:
-    what is found when it says no stays as it was, under its old lease.
+    """One worker's claims from one queue; keeps the round-robin cursor and the marks between them.
+
+    wanted() is asked before a claim is committed: what is found when it says no stays as it was, under its old lease.
     """
 
     def __init__(
-        self, database: Database, service: str, worker_id: str, *, wanted: Callable[[], bool] = lambda: True
+        self,
+        database: Database,
+        service: str,
+        worker_id: str,
+        *,
+        queue: str = "default",
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database, self._wanted = database, wanted
-        self._service = service
+        self._service, self._queue = service, queue
         self._worker_id = worker_id
+        self._marks = Marks()
         # Workers start at different places, so that they do not all reach for the same tenants.
         self._cursor = worker_id
+        self._promotions = 0
+        self._promoted_at: datetime | None = None
 
-    async def claim(self, slots: int) -> list[Found]:
-        """At most *slots* ready jobs, now running under a lease of this worker."""
+    async def claim(self, slots: int, *, most: int = 0, free: Mapping[str, int] = _NO_FREE) -> list[Found]:
+        """At most *slots* ready jobs, now running under a lease of this worker. most: of any one tenant, 0 for no such
+        limit; free: the same for these tenants.
+        """
         try:
             async with self._database.begin(System(self._service)) as tx:
-                rows = await self._claimed(tx, slots)
+                rows = await self._claimed(tx, slots, most, free)
                 if not self._wanted():
                     raise _Unwanted
         except _Unwanted:
             return []
         if rows:
             self._cursor = rows[0].last_tenant
-        return [_found(row, self._service) for row in rows]
+        for row in rows:
+            self._marks.claimed((row.organization_id, row.priority), row.position)
+        whom: dict[tuple[str, str, str], Principal] = {}
+        return [_found(row, self._service, whom) for row in rows]
+
+    async def look(self) -> Looked:
+        """Put marks and lanes right; see libs.jobqueue.lanes."""
+        looked = await look(self._database, self._service, self._queue)
+        self._marks.left_behind(looked.lowest)
+        return looked
 
     async def promote(self) -> int:
-        """Make scheduled jobs that are due ready; returns how many, at most 1000."""
-        async with self._database.begin(System(self._service)) as tx:
-            return int((await tx.execute(_PROMOTE, {"service": self._service})).rowcount)
+        """Make scheduled jobs that are due ready; returns how many, at most 1000.
 
-    async def _claimed(self, tx: Tx, slots: int) -> list[Any]:
-        values = {"service": self._service, "cursor": self._cursor, "slots": slots, "worker": self._worker_id}
+        Most calls begin a minute before the last one, because promoted rows that cannot be cleaned away lie in front;
+        now and then one begins at the front, for jobs that were committed after they were due.
+        """
+        since = self._promoted_at if self._promotions % _FULL_PROMOTION else None
+        async with self._database.begin(System(self._service)) as tx:
+            await tx.execute(PINNED)
+            row = (await tx.execute(_PROMOTE, {"service": self._service, "since": since})).one()
+        self._promotions += 1
+        self._promoted_at = row.at if row.moved < _PROMOTION_PAGE else since
+        return int(row.moved)
+
+    async def _claimed(self, tx: Tx, slots: int, most: int = 0, free: Mapping[str, int] = _NO_FREE) -> list[Any]:
+        marks = {f"{priority}:{tenant}": position for (tenant, priority), position in self._marks.current().items()}
+        values = {
+            "service": self._service,
+            "queue": self._queue,
+            "cursor": self._cursor,
+            "slots": slots,
+            "most": most or slots,
+            "worker": self._worker_id,
+            "marks": json.dumps(marks),
+            "free": json.dumps(free),
+        }
+        await tx.execute(PINNED)
         return list((await tx.execute(_CLAIM, values)).all())
 
 
@@ -124,6 +187,9 @@ def principal(service: str, organization_id: str, user_id: str, actor: str) -> P
     return Organization(organization_id) if organization_id else System(service)
 
 
-def _found(row: Any, service: str) -> Found:
-    who = principal(service, row.organization_id, row.user_id, row.actor)
-    return Found(row.type, row.payload, Lease(row.id, row.lease, row.failures + 1, who), row.timeout_seconds)
+def _found(row: Any, service: str, whom: dict[tuple[str, str, str], Principal]) -> Found:
+    id_, kind, payload, organization_id, user_id, actor, lease, failures, timeout_seconds, progress = row[:10]
+    who = whom.get((organization_id, user_id, actor))
+    if who is None:
+        who = whom[organization_id, user_id, actor] = principal(service, organization_id, user_id, actor)
+    return Found(kind, payload, Lease(id_, lease, failures + 1, who, progress), timeout_seconds)

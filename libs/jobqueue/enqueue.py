@@ -1,42 +1,48 @@
 """Putting jobs: rows of the caller's transaction, so a job exists if and only if what it follows from does."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
 
 from libs import ids
 from libs.db import Tx
-from libs.jobqueue.job import MAX_ATTEMPTS, TIMEOUT_SECONDS, JobInvalid, encode, type_name
+from libs.jobqueue import hot
+from libs.jobqueue.job import JobInvalid, encode, kind
 from libs.principal import Operator, Organization, User
 
 LONGEST_UNIQUE = 200
 PRIORITIES = range(-100, 101)
+CANCEL = "cancel"
+"""Payload of the wake-up that makes workers ask at once which of their jobs are to end."""
+When = datetime | timedelta | None
 
-# The caller's ids are in `wanted`; what a unique index refuses is missing from `made`, and is looked up afterwards.
+# What a unique index refuses is missing from `made`, and is looked up afterwards.
 _PUT = text(
-    """
+    f"""
     WITH wanted AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:payloads AS text[]),
-                             CAST(:attempts AS integer[]), CAST(:timeouts AS double precision[])) WITH ORDINALITY
-            AS wanted (id, type, payload, max_attempts, timeout_seconds, place)
+        SELECT * FROM ROWS FROM (unnest(CAST(:ids AS text[])), unnest(CAST(:kinds AS smallint[])),
+                                 jsonb_array_elements(CAST(:payloads AS jsonb)))
+            WITH ORDINALITY AS wanted (id, kind, payload, place)
+    ), kinds AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:types AS text[]), CAST(:queues AS text[]), CAST(:attempts AS integer[]),
+                             CAST(:timeouts AS double precision[])) WITH ORDINALITY
+            AS kinds (type, queue, max_attempts, timeout_seconds, kind)
+    ), moment AS MATERIALIZED (
+        SELECT coalesce(CAST(:run_at AS timestamptz),
+            clock_timestamp() + CAST(:after AS double precision) * interval '1 second', transaction_timestamp()) AS at
     ), made AS (
-        INSERT INTO jobs.jobs (id, service, type, payload, organization_id, user_id, actor, state, priority, unique_key,
-                               run_at, max_attempts, timeout_seconds)
-        SELECT id, :service, type, CAST(payload AS jsonb), :organization_id, :user_id, :actor,
-               CASE WHEN CAST(:run_at AS timestamptz) > clock_timestamp() THEN 'scheduled' ELSE 'ready' END,
-               :priority, :unique_key, coalesce(CAST(:run_at AS timestamptz), transaction_timestamp()),
-               max_attempts, timeout_seconds
-        FROM wanted ORDER BY place
-        ON CONFLICT DO NOTHING RETURNING id, state
-    ), hot AS (
-        INSERT INTO jobs.ready (service, tenant, priority, job_id)
-        SELECT :service, :organization_id, :priority, id FROM wanted JOIN made USING (id)
-        WHERE state = 'ready' ORDER BY place
-    )
+        INSERT INTO jobs.jobs (id, service, queue, type, payload, organization_id, user_id, actor, state, priority,
+                               unique_key, run_at, max_attempts, timeout_seconds)
+        SELECT id, :service, queue, type, payload, :organization_id, :user_id, :actor,
+               CASE WHEN at > clock_timestamp() THEN 'scheduled' ELSE 'ready' END,
+               :priority, :unique_key, at, max_attempts, timeout_seconds
+        FROM wanted JOIN kinds USING (kind) CROSS JOIN moment ORDER BY place
+        ON CONFLICT DO NOTHING RETURNING id, state, service, queue, organization_id, priority
+    ), {hot.INSERT.format(source="made WHERE state = 'ready'")}
     SELECT id, state FROM made
-    """
+    """  # noqa: S608 - only constants of this module are put together
 )
 _HOLDER = text(
     "SELECT id FROM jobs.jobs WHERE service = :service AND organization_id = :organization_id AND type = :type"
@@ -44,21 +50,22 @@ _HOLDER = text(
 )
 
 
-async def put(tx: Tx, job: Any, *, run_at: datetime | None = None, priority: int = 0, unique: str = "") -> str:
-    """Put *job* and return its id; it can be claimed once *tx* has committed, and not before *run_at* (aware).
+async def put(tx: Tx, job: Any, *, run_at: When = None, priority: int = 0, unique: str = "") -> str:
+    """Put *job* and return its id; it can be claimed once *tx* has committed, and not before *run_at*: an aware time,
+    or how long from now by the database's clock.
 
     It works for the principal of *tx*. priority: -100 to 100, more is sooner within a tenant. unique: while an
     unfinished job of this type and organization holds the same key, that one's id is returned and nothing is put.
     Raises JobInvalid.
     """
-    arguments = _arguments(tx, [job], run_at, priority, unique)
+    arguments = _arguments(tx, [ids.new_id()], [job], run_at, priority, unique)
     for _ in range(3):
         made = (await tx.execute(_PUT, arguments)).all()
         if made:
             _wake(tx, made)
             return str(made[0].id)
         holder = (
-            await tx.execute(_HOLDER, {**_owner(tx), "type": arguments["types"][0], "unique_key": unique})
+            await tx.execute(_HOLDER, {**_owner(tx), "type": kind(type(job)).name, "unique_key": unique})
         ).scalar()
         if holder is not None:
             return str(holder)
@@ -66,14 +73,13 @@ async def put(tx: Tx, job: Any, *, run_at: datetime | None = None, priority: int
     raise JobInvalid("The unique key changed hands too often.")
 
 
-async def put_many(tx: Tx, jobs: Sequence[Any], *, run_at: datetime | None = None, priority: int = 0) -> list[str]:
+async def put_many(tx: Tx, jobs: Sequence[Any], *, run_at: When = None, priority: int = 0) -> list[str]:
     """Put all of *jobs* in one statement and return their ids in order; see put."""
     if not jobs:
         return []
-    arguments = _arguments(tx, jobs, run_at, priority, "")
-    _wake(tx, (await tx.execute(_PUT, arguments)).all())
-    found: list[str] = arguments["ids"]
-    return found
+    made = [ids.new_id() for _ in jobs]
+    _wake(tx, (await tx.execute(_PUT, _arguments(tx, made, jobs, run_at, priority, ""))).all())
+    return made
 
 
 def channel(service: str) -> str:
@@ -81,25 +87,42 @@ def channel(service: str) -> str:
     return f"holdfast_jobs_{service}"
 
 
-def _arguments(tx: Tx, jobs: Sequence[Any], run_at: datetime | None, priority: int, unique: str) -> dict[str, Any]:
+def _arguments(
+    tx: Tx, made: Sequence[str], jobs: Sequence[Any], run_at: When, priority: int, unique: str
+) -> dict[str, Any]:
     if priority not in PRIORITIES:
         raise JobInvalid("The priority has to be from -100 to 100.")
-    if len(unique) > LONGEST_UNIQUE:
-        raise JobInvalid(f"A unique key has at most {LONGEST_UNIQUE} characters.")
-    if run_at is not None and run_at.tzinfo is None:
-        raise JobInvalid("run_at has to carry its time zone.")
-    kinds = [type(job) for job in jobs]
+    if len(unique) > LONGEST_UNIQUE or "\0" in unique:
+        raise JobInvalid(f"A unique key has at most {LONGEST_UNIQUE} characters, none of them zero.")
+    places: dict[type[Any], int] = {}
+    which = [places.setdefault(type(job), len(places) + 1) for job in jobs]
+    kinds = [kind(found) for found in places]
     return {
         **_owner(tx),
-        "ids": [ids.new_id() for _ in jobs],
-        "types": [type_name(kind) for kind in kinds],
-        "payloads": [encode(job) for job in jobs],
-        "attempts": [int(getattr(kind, "max_attempts", MAX_ATTEMPTS)) for kind in kinds],
-        "timeouts": [float(getattr(kind, "timeout_seconds", TIMEOUT_SECONDS)) for kind in kinds],
-        "run_at": run_at,
+        **_when(run_at),
+        # Written as literals: ids are ours and numbers need no quoting, and the driver would examine each element.
+        "ids": "{" + ",".join(made) + "}",
+        "kinds": "{" + ",".join(map(str, which)) + "}",
+        "payloads": "[" + ",".join(map(encode, jobs)) + "]",
+        "types": [found.name for found in kinds],
+        "queues": [found.queue for found in kinds],
+        "attempts": [found.max_attempts for found in kinds],
+        "timeouts": [found.timeout_seconds for found in kinds],
         "priority": priority,
         "unique_key": unique,
     }
+
+
+def _when(run_at: When) -> dict[str, Any]:
+    match run_at:
+        case timedelta():
+            if run_at < timedelta(0):
+                raise JobInvalid("A job cannot be put for before now: run_at is a negative length of time.")
+            return {"run_at": None, "after": run_at.total_seconds()}
+        case datetime(tzinfo=None):
+            raise JobInvalid("run_at has to carry its time zone.")
+        case _:
+            return {"run_at": run_at, "after": None}
 
 
 def _owner(tx: Tx) -> dict[str, str]:

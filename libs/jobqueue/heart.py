@@ -4,33 +4,53 @@ death.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
+from libs.jobqueue.rescue import GRACE_SECONDS, OVERRUN, overrun
 from libs.observability import log
 
 _log = log.get(__name__)
-
-Held = Mapping[str, int]
-Lost = Callable[[Held], None]
 
 _BEAT = (
     "INSERT INTO jobs.workers (id, service) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp()"
 )
 _STILL_HELD = (
-    "SELECT j.id, j.lease FROM jobs.jobs j JOIN unnest(%s::text[], %s::bigint[]) AS held (id, lease)"
-    " ON j.id = held.id AND j.lease = held.lease WHERE j.service = %s AND j.state = 'running' AND j.worker_id = %s"
+    "SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)"
+    " JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease"
+    " WHERE j.service = %s AND j.state = 'running' AND j.worker_id = %s"
 )
-_LEAVE = "DELETE FROM jobs.workers WHERE id = %s AND service = %s"
+# The row stays, as a dead worker's, for whoever looks after what this one may still have held.
+_LEAVE = "UPDATE jobs.workers SET beat_at = '-infinity' WHERE id = %s AND service = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One job this worker runs: under which lease, until when by time.monotonic() it may."""
+
+    lease: int
+    until: float
+
+
+Held = Mapping[str, Hold]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a beat found out, as job id → lease: lost, no longer this worker's; cancelled, asked to end."""
+
+    lost: Mapping[str, int]
+    cancelled: Mapping[str, int]
 
 
 class Heart:
-    """Beats every beat_seconds and tells, by lost(), which of the held leases are no longer this worker's.
+    """Beats every beat_seconds and tells what became of the held jobs; takes back those that are past their deadline.
 
-    settings: for psycopg.connect. held: returns job id → lease; lost: both are called on this thread.
-    When no beat has succeeded for dead_seconds all of them are lost: others take the worker for dead by now.
+    settings: for psycopg.connect. names: (service, worker id). held: returns job id → Hold; tell: both are called on
+    this thread. When no beat has succeeded for dead_seconds all are lost: others take the worker for dead by now.
     """
 
     def __init__(
@@ -41,13 +61,14 @@ class Heart:
         beat_seconds: float,
         dead_seconds: float,
         held: Callable[[], Held],
-        lost: Lost,
+        tell: Callable[[Told], None],
     ) -> None:
         self._settings = dict(settings)
         self._service, self._worker_id = names
         self._beat_seconds, self._dead_seconds = beat_seconds, dead_seconds
-        self._held, self._lost = held, lost
-        self._ended = threading.Event()
+        self._held, self._tell = held, tell
+        self._ended = False
+        self._now = threading.Event()
         self._beaten_at = float("-inf")
         self._connection: psycopg.Connection[Any] | None = None
         self._thread = threading.Thread(target=self._run, name=f"heart-{self._worker_id}", daemon=True)
@@ -61,19 +82,25 @@ class Heart:
         """Begin beating; the first beat is tried at once."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Beat now: somebody has asked for a job's end."""
+        self._now.set()
+
     def stop(self) -> None:
         """Sign off, so that what this worker may still hold is free at once. Blocks for a beat at most."""
-        self._ended.set()
+        self._ended = True
+        self._now.set()
         if self._thread.is_alive():
             self._thread.join(self._beat_seconds + 5)
 
     def _run(self) -> None:
-        while True:
+        while not self._ended:
             self._try(self._beat)
             if time.monotonic() - self._beaten_at >= self._dead_seconds:
-                self._lost(self._held())
-            if self._ended.wait(self._beat_seconds if self.alive else min(1.0, self._beat_seconds)):
-                break
+                self._tell(Told(lost=_leases(self._held()), cancelled={}))
+            self._now.wait(self._beat_seconds if self.alive else min(1.0, self._beat_seconds))
+            if not self._ended:
+                self._now.clear()
         self._try(self._leave)
         self._close()
 
@@ -90,12 +117,23 @@ class Heart:
         began = time.monotonic()
         connection.execute(_BEAT, [self._worker_id, self._service])
         held = self._held()
-        values = [list(held), list(held.values()), self._service, self._worker_id]
-        ours = {row[0] for row in connection.execute(_STILL_HELD, values)} if held else set()
+        if held:
+            self._take_back_overrun(connection, held, began)
+        ours: Sequence[tuple[str, bool]] = []
+        if held:
+            values = [list(held), [hold.lease for hold in held.values()], self._service, self._worker_id]
+            ours = connection.execute(_STILL_HELD, values).fetchall()
         self._beaten_at = began
-        lost = {job: lease for job, lease in held.items() if job not in ours}
-        if lost:
-            self._lost(lost)
+        known = {job for job, _ in ours}
+        lost = {job: hold.lease for job, hold in held.items() if job not in known}
+        cancelled = {job: held[job].lease for job, wanted in ours if wanted}
+        if lost or cancelled:
+            self._tell(Told(lost=lost, cancelled=cancelled))
+
+    def _take_back_overrun(self, connection: psycopg.Connection[Any], held: Held, now: float) -> None:
+        late = {job: hold.lease for job, hold in held.items() if hold.until + GRACE_SECONDS < now}
+        if late:
+            connection.execute(OVERRUN.encode(), overrun(self._service, late))
 
     def _leave(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(_LEAVE, [self._worker_id, self._service])
@@ -104,3 +142,7 @@ class Heart:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _leases(held: Held) -> Mapping[str, int]:
+    return {job: hold.lease for job, hold in held.items()}

@@ -14,6 +14,10 @@ from libs.principal import Principal
 MAX_ATTEMPTS = 20
 TIMEOUT_SECONDS = 300.0
 MAX_PAYLOAD_BYTES = 64 * 1024
+LONGEST_TIMEOUT_SECONDS = 7 * 86400.0
+DEFAULT_QUEUE = "default"
+QUEUE_NAME = "[a-z][a-z0-9_-]{0,39}"
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -27,12 +31,14 @@ class Lease:
     writes.
 
     attempt counts from 1 and grows with each failure; crashes of workers and snoozes do not count.
+    progress: what an earlier attempt last saved with `progress`, None when nothing.
     """
 
     job_id: str
     lease: int
     attempt: int
     principal: Principal
+    progress: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +85,72 @@ JobT = TypeVar("JobT")
 Handler = Callable[[JobT, Lease], Awaitable[Outcome | None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a job type's class says, read once: its stored name, its queue and limits, and the fields of a payload."""
+
+    name: str
+    queue: str
+    max_attempts: int
+    timeout_seconds: float
+    fields: frozenset[str]
+    needed: frozenset[str]
+    accepts: Mapping[str, tuple[type[Any], ...]]
+
+
+_KINDS: dict[type[Any], Kind] = {}
+
+
 def type_name(job_type: type[Any]) -> str:
     """`ExpireUpload` → `expire_upload`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", job_type.__name__).lower()
 
 
+def kind(job_type: type[Any]) -> Kind:
+    """What *job_type* declares. Raises JobInvalid for what is no dataclass, or declares nonsense."""
+    known = _KINDS.get(job_type)
+    if known is None:
+        known = _KINDS[job_type] = _read(job_type)
+    return known
+
+
+def _read(job_type: type[Any]) -> Kind:
+    if not dataclasses.is_dataclass(job_type):
+        raise JobInvalid("A job has to be an instance of a dataclass.")
+    found = dataclasses.fields(job_type)
+    hints = typing.get_type_hints(job_type)
+    made = Kind(
+        name=type_name(job_type),
+        queue=str(getattr(job_type, "queue", DEFAULT_QUEUE)),
+        max_attempts=int(getattr(job_type, "max_attempts", MAX_ATTEMPTS)),
+        timeout_seconds=float(getattr(job_type, "timeout_seconds", TIMEOUT_SECONDS)),
+        fields=frozenset(field.name for field in found),
+        needed=frozenset(field.name for field in found if _has_no_default(field)),
+        accepts={field.name: _accepted(hints[field.name]) for field in found},
+    )
+    if not re.fullmatch(QUEUE_NAME, made.queue):
+        raise JobInvalid(f"{job_type.__name__}.queue has to match {QUEUE_NAME}.")
+    if made.max_attempts < 1 or not 0 < made.timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise JobInvalid(f"{job_type.__name__} needs at least one attempt and up to {LONGEST_TIMEOUT_SECONDS:g} s.")
+    return made
+
+
 def encode(job: Any) -> str:
     """The job's fields as JSON. Raises JobInvalid for what is no dataclass, no plain value, or too large."""
-    if not dataclasses.is_dataclass(job) or isinstance(job, type):
+    if isinstance(job, type):
         raise JobInvalid("A job has to be an instance of a dataclass.")
-    values = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
-    strange = [name for name, value in values.items() if not isinstance(value, PLAIN)]
-    if strange:
-        raise JobInvalid(f"{type(job).__name__}.{strange[0]} has to be text, a number, a truth value or None.")
-    payload = json.dumps(values, ensure_ascii=False, allow_nan=False)
-    if len(payload.encode()) > MAX_PAYLOAD_BYTES:
+    values = {name: getattr(job, name) for name in kind(type(job)).fields}
+    for name, value in values.items():
+        if not isinstance(value, PLAIN):
+            raise JobInvalid(f"{type(job).__name__}.{name} has to be text, a number, a truth value or None.")
+        if type(value) is str and "\0" in value:
+            raise JobInvalid(f"{type(job).__name__}.{name} holds a zero character, which Postgres cannot store.")
+    try:
+        payload = _JSON.encode(values)
+        size = len(payload.encode())
+    except ValueError as error:
+        raise JobInvalid(f"{type(job).__name__} holds a number or a character that cannot be stored.") from error
+    if size > MAX_PAYLOAD_BYTES:
         raise JobInvalid(f"A job holds at most {MAX_PAYLOAD_BYTES} bytes; store the content and put its id.")
     return payload
 
@@ -102,15 +159,14 @@ def decode(job_type: type[JobT], payload: object) -> JobT:
     """The job of *payload*, the parsed JSON object. Raises JobInvalid when fields are missing, strange or of another
     type.
     """
-    if not isinstance(payload, Mapping):
+    declared = kind(job_type)
+    if not isinstance(payload, dict):
         raise JobInvalid("The payload is no object.")
-    fields = {field.name: field for field in dataclasses.fields(job_type)}  # type: ignore[arg-type]  # any dataclass
-    needed = {name for name, field in fields.items() if _has_no_default(field)}
-    if set(payload) - set(fields) or needed - set(payload):
+    if not declared.needed <= payload.keys() <= declared.fields:
         raise JobInvalid(f"The payload has not the fields of {job_type.__name__}.")
-    hints = typing.get_type_hints(job_type)
     for name, value in payload.items():
-        if not _fits(value, hints[name]):
+        # The exact type, for True is an int to isinstance().
+        if type(value) not in declared.accepts[name]:
             raise JobInvalid(f"{job_type.__name__}.{name} is of another type in the payload.")
     return job_type(**payload)
 
@@ -119,8 +175,6 @@ def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _fits(value: object, hint: Any) -> bool:
+def _accepted(hint: Any) -> tuple[type[Any], ...]:
     kinds = typing.get_args(hint) or (hint,)
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, tuple(kinds)) or (isinstance(value, int) and float in kinds)
+    return (*kinds, int) if float in kinds else kinds

@@ -29,48 +29,71 @@ class Run:
     job.
     """
 
+    __slots__ = ("_ended", "_found", "_known", "_task", "_vanished", "_why", "lease", "tenant", "until")
+
     def __init__(
         self,
         found: Found,
         known: tuple[type[Any], Handler[Any]] | None,
         *,
         ended: Callable[[Told], None],
-        vanished: Callable[[str], None],
+        vanished: Callable[["Run"], None],
     ) -> None:
         self.lease: Lease = found.lease
+        self.tenant: str = getattr(found.lease.principal, "organization_id", "")
+        self.until = 0.0
         self._found, self._known = found, known
         self._ended, self._vanished = ended, vanished
-        self._lost = False
+        self._why = ""
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Run it as a task of its own."""
-        self._task = asyncio.create_task(self._run(), name=f"job-{self.lease.job_id}")
+    @property
+    def stuck(self) -> bool:
+        """Whether its handler still runs although the job is no longer this worker's."""
+        return self._why == "lost" and self._task is not None and not self._task.done()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run it as a task of its own; `until` tells for how long its type allows that."""
+        self.until = loop.time() + self._found.timeout_seconds
+        self._task = loop.create_task(self._run())
         self._task.add_done_callback(self._never_begun)
 
     def release(self) -> None:
         """Stop it and give it back, even when its handler has not been reached yet."""
-        if self._task is not None:
-            self._task.cancel()
+        self._stop("release")
+
+    def overrun(self) -> None:
+        """Stop it: its time is over, and the attempt with it."""
+        self._stop("timeout")
+
+    def cancel(self) -> None:
+        """Stop it for good: somebody asked for that."""
+        self._stop("cancelled")
 
     def lose(self) -> None:
         """Stop it and say nothing: it belongs to somebody else."""
-        self._lost = True
-        self.release()
+        self._stop("lost")
+
+    def _stop(self, why: str) -> None:
+        if self._task is None or self._task.done():
+            return
+        if self._why != why:
+            self._why = self._why if self._why == "lost" else why
+            self._task.cancel()
 
     async def _run(self) -> None:
-        with context.bound(request=self.lease.job_id):
-            told = await self._told()
-        self._tell(told)
+        # The task has a context of its own, so nothing has to be put back.
+        context.request_id.set(self.lease.job_id)
+        self._tell(await self._told())
 
     def _never_begun(self, task: asyncio.Task[None]) -> None:
         # _told() swallows every cancellation but one: a task cancelled before its first step runs none of its code.
         if task.cancelled():
-            self._tell(self._make("release"))
+            self._tell(self._interrupted())
 
     def _tell(self, told: Told | None) -> None:
-        if self._lost or told is None:
-            self._vanished(self.lease.job_id)
+        if self._why == "lost" or told is None:
+            self._vanished(self)
         else:
             self._ended(told)
 
@@ -78,10 +101,9 @@ class Run:
         try:
             return self._from_outcome(await self._outcome())
         except asyncio.CancelledError:
-            # Only release() and lose() cancel this task, so swallowing the cancellation hides it from nobody.
-            return self._make("release")
+            # Only _stop() cancels this task, so swallowing the cancellation hides it from nobody.
+            return self._interrupted()
         except StaleLease:
-            self._lost = True
             return None
         except JobInvalid as error:
             return self._make("dead", error=f"JobInvalid: {error}")
@@ -91,14 +113,24 @@ class Run:
 
     async def _outcome(self) -> Outcome | None:
         if self._known is None:
-            raise JobInvalid(f"no handler for {self._found.type}")
+            # Perhaps a newer replica knows it, so it is not given up at the first sight.
+            return Retry(reason=f"no handler for {self._found.type} in this release")
         kind, handler = self._known
-        job = decode(kind, self._found.payload)
-        async with asyncio.timeout(self._found.timeout_seconds):
-            return await handler(job, self.lease)
+        return await handler(decode(kind, self._found.payload), self.lease)
+
+    def _interrupted(self) -> Told:
+        match self._why:
+            case "timeout":
+                return self._retry("TimeoutError")
+            case "cancelled":
+                return self._make("cancelled")
+            case _:
+                return self._make("release")
 
     def _from_outcome(self, outcome: Outcome | None) -> Told | None:
         match outcome:
+            case None:
+                return self._make("done")
             case Completed():
                 return None
             case Retry(at=None, reason=reason):

@@ -1,10 +1,10 @@
-"""Writes how jobs ended, many at a time: after a short tick or a hundred of them, and again until the database takes
-them.
+"""Writes how jobs ended, many at a time: after a short tick or when enough have come, and again until the database
+takes them.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from libs.db import Database
 from libs.errors import Unavailable
@@ -13,34 +13,44 @@ from libs.observability import log
 
 _log = log.get(__name__)
 
-_BATCH = 100
 _MOST = 1000
 _LONGEST_WAIT = 5.0
 
 
 class Settler:
-    """settled(told, state) is called once for each, only after the database has accepted or refused it."""
+    """settled(batch, job id → state) is called once for each batch, only after the database has accepted or refused it.
+
+    many: so many are written at once, without waiting for flush_seconds.
+    """
 
     def __init__(
-        self, database: Database, service: str, flush_seconds: float, *, settled: Callable[[Told, str], None]
+        self,
+        database: Database,
+        service: str,
+        flush_seconds: float,
+        *,
+        many: int,
+        settled: Callable[[Sequence[Told], Mapping[str, str]], None],
     ) -> None:
         self._database, self._service = database, service
-        self._flush_seconds, self._settled = flush_seconds, settled
+        self._flush_seconds, self._enough, self._settled = flush_seconds, many, settled
         self._waiting: list[Told] = []
         self._any, self._many = asyncio.Event(), asyncio.Event()
 
     def tell(self, told: Told) -> None:
         """Take one for the next batch."""
         self._waiting.append(told)
-        self._any.set()
-        if len(self._waiting) >= _BATCH:
+        if len(self._waiting) == 1:
+            self._any.set()
+        if len(self._waiting) >= self._enough:
             self._many.set()
 
     async def run(self) -> None:
         """Write batches until cancelled."""
         while True:
             await self._any.wait()
-            await self._tick()
+            if len(self._waiting) < self._enough:
+                await self._tick()
             self._any.clear()
             self._many.clear()
             while self._waiting:
@@ -64,7 +74,20 @@ class Settler:
                 _log.warning("cannot settle jobs yet", jobs=len(batch), error=error.message)
                 await asyncio.sleep(random.uniform(wait / 2, wait))
                 wait = min(_LONGEST_WAIT, wait * 2)
-                continue
+            except Exception:
+                _log.exception("these jobs cannot be settled as they ended", jobs=len(batch))
+                await self._write_singly(batch)
+                return
+            else:
+                self._settled(batch, states)
+                return
+
+    async def _write_singly(self, batch: list[Told]) -> None:
+        """What is wrong with one must not hold up the others: that one goes to the dead letters."""
+        if len(batch) > 1:
             for told in batch:
-                self._settled(told, states.get(told.lease.job_id, ""))
-            return
+                await self._write([told])
+        elif batch[0].kind != "dead":
+            await self._write([Told(batch[0].lease, batch[0].type, "dead", error="its end could not be written")])
+        else:
+            self._settled(batch, {})

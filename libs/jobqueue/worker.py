@@ -2,19 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from libs import ids
 from libs.db import Database, Listener
 from libs.errors import Unavailable
-from libs.jobqueue import rescue
+from libs.jobqueue import heart, rescue
 from libs.jobqueue.claim import Claimer, Found
 from libs.jobqueue.completion import Told
-from libs.jobqueue.enqueue import channel
-from libs.jobqueue.heart import Heart, Held
-from libs.jobqueue.job import Handler, type_name
+from libs.jobqueue.enqueue import CANCEL, channel
+from libs.jobqueue.job import DEFAULT_QUEUE, Handler, Lease, kind
 from libs.jobqueue.run import Run
 from libs.jobqueue.settler import Settler
 from libs.observability import log
@@ -25,6 +25,10 @@ Observe = Callable[[str, str, int], None]
 """Told (event, job type, count): claimed, finished, retried, dead, released, stale, rescued."""
 
 _ROTATE_EVERY = 100  # rounds of the reaper
+_LINGER_SECONDS = 0.005
+_SMALL = 16
+_STOP_SECONDS = 0.1
+_EVENTS = {"": "stale", "dead": "dead"}  # by the state a job is in now; else by how it ended
 _LAST_WORDS_SECONDS = 5.0
 
 
@@ -47,11 +51,12 @@ def _ignore(event: str, type: str, count: int) -> None:
 
 
 class Worker:
-    """Runs one service's jobs in this event loop, at most *concurrency* at once. A libs.process.Part.
+    """Runs jobs of one queue of a service in this event loop, at most *concurrency* at once. A libs.process.Part.
 
-    handlers: job type → handler. A job of another type, or one whose payload cannot be read, goes to the dead letters.
-    It starts without the database and goes on when it comes back; polling is the path that is always right, wake-ups
-    only shorten it.
+    handlers: job type → handler. A job whose payload cannot be read goes to the dead letters; one of another type is
+    tried again later, in case a newer replica knows it. tenant_slots: how many jobs of one tenant this worker runs at
+    once, 0 for no such limit. It starts without the database and goes on when it comes back; polling is the path that
+    is always right, wake-ups only shorten it.
     """
 
     def __init__(
@@ -60,30 +65,37 @@ class Worker:
         service: str,
         handlers: Mapping[type[Any], Handler[Any]],
         *,
+        queue: str = DEFAULT_QUEUE,
         concurrency: int = 8,
+        tenant_slots: int = 0,
         timing: Timing = _USUAL,
         observe: Observe = _ignore,
     ) -> None:
         self.id = ids.new_id()
         self._database, self._service = database, service
-        self._handlers = {type_name(kind): (kind, handler) for kind, handler in handlers.items()}
-        self._concurrency, self._timing, self._observe = concurrency, timing, observe
+        self._handlers = {kind(job).name: (job, handler) for job, handler in handlers.items()}
+        self._concurrency, self._tenant_slots = concurrency, tenant_slots
+        self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
+        self._stuck: list[Run] = []
         self._stir = asyncio.Event()
-        self._refusing = self._asking = False
+        self._refusing = self._asking = self._held = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._claimer = Claimer(database, service, self.id, wanted=lambda: not self._refusing)
-        self._settler = Settler(database, service, timing.flush_seconds, settled=self._settled)
-        self._listener = Listener(database, [channel(service)], lambda _channel, _payload: self._stir.set())
-        self._heart: Heart | None = None
+        self._claimer = Claimer(database, service, self.id, queue=queue, wanted=lambda: not self._refusing)
+        self._many = max(1, min(250, concurrency // 4))
+        # While one half runs and is settled, the other is being claimed.
+        self._share = max(_SMALL, concurrency // 3)
+        self._settler = Settler(database, service, timing.flush_seconds, many=self._many, settled=self._settled)
+        self._listener = Listener(database, [channel(service)], self._heard)
+        self._heart: heart.Heart | None = None
 
     async def start(self) -> None:
         """Begin to beat, listen, claim and rescue."""
         self._heart = self._new_heart(asyncio.get_running_loop())
         self._heart.start()
         await self._listener.start()
-        loops = (self._claiming(), self._promoting(), self._reaping(), self._settler.run())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        loops = (self._claiming(), self._promoting(), self._looking(), self._reaping(), self._stopping())
+        self._tasks = [asyncio.create_task(loop) for loop in (*loops, self._settler.run())]
 
     def refuse(self) -> None:
         """Claim nothing more, not even by a claim under way; running jobs go on."""
@@ -113,15 +125,20 @@ class Worker:
         if self._heart is not None:
             await asyncio.to_thread(self._heart.stop)
 
-    def _new_heart(self, loop: asyncio.AbstractEventLoop) -> Heart:
-        return Heart(
+    def _new_heart(self, loop: asyncio.AbstractEventLoop) -> heart.Heart:
+        return heart.Heart(
             self._database.settings(),
             (self._service, self.id),
             beat_seconds=self._timing.beat_seconds,
             dead_seconds=self._timing.dead_seconds,
-            held=lambda: {job: run.lease.lease for job, run in list(self._runs.items())},
-            lost=lambda lost: _tell(loop, self._lost, lost),
+            held=lambda: {job: heart.Hold(run.lease.lease, run.until) for job, run in list(self._runs.items())},
+            tell=lambda told: _tell(loop, self._told, told),
         )
+
+    def _heard(self, _channel: str, payload: str) -> None:
+        self._stir.set()
+        if payload == CANCEL and self._heart is not None:
+            self._heart.hurry()
 
     async def _claiming(self) -> None:
         failures = 0
@@ -135,49 +152,110 @@ class Worker:
                 _log.warning("cannot claim jobs", error=error.message)
             if not claimed:
                 await _soon(self._stir, self._timing.poll_seconds * 2**failures)
+            elif self._free() < self._many:
+                await self._room()
+
+    def _free(self) -> int:
+        return self._concurrency - len(self._runs)
+
+    async def _room(self) -> None:
+        """Wait until some slots are free, so that a busy queue is claimed by the dozen; for a moment at most, so that
+        one free slot beside long jobs is used as well.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timing.poll_seconds
+        while self._free() < self._many and not self._refusing and (left := until - loop.time()) > 0:
+            self._stir.clear()
+            if self._free():
+                left = min(left, _LINGER_SECONDS)
+                until = loop.time() + left
+            try:
+                async with asyncio.timeout(left):
+                    await self._stir.wait()
+            except TimeoutError:
+                return
 
     async def _claim(self) -> int:
-        slots = self._concurrency - len(self._runs)
+        slots = min(self._share, self._free() - self._still_stuck())
         if slots <= 0 or self._heart is None or not self._heart.alive:
             return 0
         self._asking = True
         try:
-            found = await self._claimer.claim(slots)
+            found = await self._claimer.claim(slots, most=self._tenant_slots, free=self._tenants_free())
         finally:
             self._asking = False
             if self._refusing:
                 self._stir.set()
-        for job in found:
-            self._begin(job)
+        self._begin(found)
         return len(found)
 
-    def _begin(self, found: Found) -> None:
-        self._observe("claimed", found.type, 1)
-        run = Run(found, self._handlers.get(found.type), ended=self._settler.tell, vanished=self._vanished)
-        self._runs[found.lease.job_id] = run
-        run.start()
-        if self._refusing:
-            # Refused while the claim was being committed.
-            run.release()
+    def _tenants_free(self) -> dict[str, int]:
+        if not self._tenant_slots:
+            return {}
+        running = Counter(run.tenant for run in self._runs.values())
+        return {tenant: max(0, self._tenant_slots - count) for tenant, count in running.items()}
 
-    def _settled(self, told: Told, state: str) -> None:
-        """*told* was written, and the job's state is now *state*; "" means that the lease was stale."""
-        event = {"": "stale", "finished": told.kind, "dead": "dead"}.get(state, told.kind)
-        if event == "stale":
-            _log.warning("stale lease", job=told.lease.job_id, lease=told.lease.lease)
-        self._observe(event, told.type, 1)
-        self._vanished(told.lease.job_id)
+    def _still_stuck(self) -> int:
+        """How many handlers ignore that their job was taken away: each still costs what a slot costs."""
+        self._stuck = [run for run in self._stuck if run.stuck]
+        return len(self._stuck)
 
-    def _vanished(self, job_id: str) -> None:
-        """A slot is free."""
-        self._runs.pop(job_id, None)
+    def _begin(self, found: Sequence[Found]) -> None:
+        loop = asyncio.get_running_loop()
+        for kind_name, count in Counter(job.type for job in found).items():
+            self._observe("claimed", kind_name, count)
+        for job in found:
+            run = Run(job, self._handlers.get(job.type), ended=self._settler.tell, vanished=self._vanished)
+            self._runs[job.lease.job_id] = run
+            run.start(loop)
+            if self._refusing:
+                # Refused while the claim was being committed.
+                run.release()
+
+    def _settled(self, batch: Sequence[Told], states: Mapping[str, str]) -> None:
+        """*batch* was written, and the jobs' states are now *states*; one that is missing had a stale lease."""
+        events: Counter[tuple[str, str]] = Counter()
+        for told in batch:
+            state = states.get(told.lease.job_id, "")
+            if not state:
+                _log.warning("stale lease", job=told.lease.job_id, lease=told.lease.lease)
+            events[_EVENTS.get(state, told.kind), told.type] += 1
+            self._drop(told.lease)
+        for (event, kind_name), count in events.items():
+            self._observe(event, kind_name, count)
         self._stir.set()
 
-    def _lost(self, lost: Held) -> None:
-        for job, lease in lost.items():
+    def _vanished(self, run: Run) -> None:
+        """A slot is free."""
+        self._drop(run.lease)
+        self._stir.set()
+
+    def _drop(self, lease: Lease) -> None:
+        run = self._runs.get(lease.job_id)
+        # By then the same job may have been claimed here again, under another lease.
+        if run is not None and run.lease.lease == lease.lease:
+            del self._runs[lease.job_id]
+
+    def _told(self, told: heart.Told) -> None:
+        for job, lease in told.cancelled.items():
+            run = self._runs.get(job)
+            if run is not None and run.lease.lease == lease:
+                run.cancel()
+        for job, lease in told.lost.items():
             run = self._runs.get(job)
             if run is not None and run.lease.lease == lease:
                 run.lose()
+                self._stuck.append(run)
+                self._vanished(run)
+
+    async def _stopping(self) -> None:
+        # One look at all of them now and then costs less than a timer for each.
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            for run in [run for run in self._runs.values() if run.until < now]:
+                run.overrun()
+            await asyncio.sleep(_STOP_SECONDS)
 
     async def _promoting(self) -> None:
         # Apart from claiming: a queue that is never empty must not keep due jobs waiting.
@@ -189,16 +267,36 @@ class Worker:
                 _log.warning("cannot look for due jobs", error=error.message)
             await asyncio.sleep(_drawn(self._timing.poll_seconds))
 
+    async def _looking(self) -> None:
+        while not self._refusing:
+            wait = self._timing.poll_seconds
+            try:
+                looked = await self._claimer.look()
+                wait = max(wait, looked.next_seconds)
+                if looked.lowest:
+                    self._stir.set()
+                self._hold(not looked.may_run)
+            except Unavailable as error:
+                _log.warning("cannot look at the queue", error=error.message)
+            await asyncio.sleep(_drawn(wait))
+
+    def _hold(self, held: bool) -> None:
+        if held and not self._held:
+            _log.error("no job runs: this database may be a restored one; see `holdfast jobs guard`")
+        if held != self._held:
+            self._held = held
+            self._observe("held" if held else "resumed", "", 1)
+
     async def _reaping(self) -> None:
         rounds = 0
         while True:
             try:
-                for kind, state in await rescue.rescue(
-                    self._database, self._service, dead_seconds=self._timing.dead_seconds
-                ):
-                    self._observe("rescued" if state == "ready" else "dead", kind, 1)
                 if rounds % _ROTATE_EVERY == 0:
+                    await rescue.adopt(self._database, self._service)
                     await rescue.rotate(self._database, self._service)
+                rescued = await rescue.rescue(self._database, self._service, dead_seconds=self._timing.dead_seconds)
+                for kind_name, state in rescued:
+                    self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
                 rounds += 1
             except Unavailable as error:
                 _log.warning("cannot look for lost jobs", error=error.message)
@@ -215,9 +313,9 @@ class Worker:
             _log.info("jobs are still running", jobs=len(self._runs))
 
 
-def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[Held], None], lost: Held) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[heart.Told], None], told: heart.Told) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(call, lost)
+        loop.call_soon_threadsafe(call, told)
 
 
 def _drawn(seconds: float) -> float:

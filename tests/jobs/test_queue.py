@@ -29,7 +29,7 @@ def database_trees() -> Sequence[str]:
 @pytest.fixture
 async def files(database: TestDatabase) -> AsyncIterator[Database]:
     with database.admin() as admin:
-        admin.execute("TRUNCATE jobs.jobs, jobs.ready, jobs.history, jobs.workers")
+        admin.execute("TRUNCATE jobs.jobs, jobs.ready, jobs.lanes, jobs.history, jobs.workers")
         admin.execute("INSERT INTO jobs.workers (id, service) VALUES ('w1', 'files'), ('w2', 'files')")
     made = database.connect("files")
     yield made
