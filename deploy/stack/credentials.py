@@ -56,6 +56,8 @@ class Vault:
             ("secret_key", identities["files"].secret_key),
         ):
             self._derived_bytes(f"files/s3_{field}", value.encode())
+        self._derived_bytes("backup/evidence_access_key", identities["evidence"].access_key.encode())
+        self._derived_bytes("backup/evidence_secret_key", identities["evidence"].secret_key.encode())
         self.once(f"{STACK}/owner_password", random_text)
         self.once(f"{STACK}/store_inner_key", random_text)
         self.once(f"{STACK}/repository_cipher", random_text)
@@ -63,8 +65,12 @@ class Vault:
         self.once("backup/evidence_key", fresh_signing_key)
 
     def identities(self) -> dict[str, Identity]:
-        """The object store's key pairs by name."""
-        kept = json.loads(self.once(f"{STACK}/s3_identities.json", fresh_identities))
+        """The object store's key pairs by name; one that came with a later version is made beside the others."""
+        name = f"{STACK}/s3_identities.json"
+        kept = json.loads(self.once(name, fresh_identities))
+        if missing := set(IDENTITIES) - set(kept):
+            kept |= {one: pair for one, pair in json.loads(fresh_identities()).items() if one in missing}
+            write(self.root / name, json.dumps(kept, indent=1).encode())
         return {name: Identity(**kept[name]) for name in IDENTITIES}
 
     def text(self, name: str) -> str:

@@ -76,8 +76,13 @@ class Parts:
 
     @property
     def pgbackrest_file(self) -> Path:
-        """pgBackRest's configuration with the identity that may write."""
+        """pgBackRest's configuration with the identity that may add to the repository, and not take from it."""
         return self.where.conf / "pgbackrest.conf"
+
+    @property
+    def keeper_file(self) -> Path:
+        """The same with the identity that may also delete: for expiry."""
+        return self.where.conf / "pgbackrest-keeper.conf"
 
     @property
     def drill_file(self) -> Path:
@@ -303,10 +308,14 @@ class Parts:
             "state_dir": str(self.where.state / "backup"),
             "pgbackrest_program": str(shutil.which("pgbackrest")),
             "pgbackrest_config": str(self.pgbackrest_file),
+            "pgbackrest_expire_config": str(self.keeper_file),
             "pgbackrest_drill_config": str(self.drill_file),
             "stanza": STANZA,
             "postgres_binaries": str(binaries()),
             "hidden_paths": ",".join(map(str, hidden)),
+            "evidence_endpoint": self.store.endpoint,
+            "evidence_region": seaweed.REGION,
+            "evidence_ca_file": str(self.where.ca_file),
             "drill_probes": f"tcp:127.0.0.1:{self.ports['s3']},unix:{self.where.run / 'auth.grpc.sock'}",
         }
 

@@ -87,6 +87,7 @@ def configurations(parts: Parts) -> None:
     for old in set(where.conf.glob("contract-*.binpb")) - {parts.contract_image}:
         old.unlink()
     changed(parts.pgbackrest_file, pgbackrest.render(parts.pgbackrest_settings("backups")))
+    changed(parts.keeper_file, pgbackrest.render(parts.pgbackrest_settings("backups-keeper")))
     changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings("backups-read")))
     targets = {service: f"127.0.0.1:{ports[f'{service}_metrics']}" for service in SERVICES}
     targets["edge"] = f"127.0.0.1:{ports['edge_metrics']}"

@@ -21,6 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS = ("files", "backups", "evidence")
 REGION = "us-east-1"
+EVIDENCE_DAYS = 1200
+"""How long evidence cannot be removed: the three years of the promise, and some months."""
 _READ = (
     "s3:GetObject",
     "s3:GetBucketLocation",
@@ -28,12 +30,28 @@ _READ = (
     "s3:ListBucketMultipartUploads",
     "s3:ListMultipartUploadParts",
 )
-_WRITE = ("s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
-GRANTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "files": ("files", _READ + _WRITE),
-    "backups": ("backups", _READ + _WRITE),
-    "backups-read": ("backups", _READ),
-    "evidence": ("evidence", ("s3:PutObject",)),
+_ADD = ("s3:PutObject", "s3:AbortMultipartUpload")
+_WRITE = (*_ADD, "s3:DeleteObject")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one identity may do in *bucket*. deletes: the only objects it may delete, a pattern; "" for what actions
+    say."""
+
+    bucket: str
+    actions: tuple[str, ...]
+    deletes: str = ""
+
+
+GRANTS: Mapping[str, Grant] = {
+    "files": Grant("files", _READ + _WRITE),
+    # It adds to the history of backups and cannot take from it: all it may remove is the mark of the newest one, which
+    # pgBackRest sets anew after each backup.
+    "backups": Grant("backups", _READ + _ADD, deletes="pgbackrest/backup/*/latest"),
+    "backups-keeper": Grant("backups", _READ + _WRITE),
+    "backups-read": Grant("backups", _READ),
+    "evidence": Grant("evidence", ("s3:PutObject",)),
 }
 
 
@@ -194,6 +212,7 @@ class Seaweed:
         for bucket in BUCKETS:
             if bucket not in present:
                 client.create_bucket(Bucket=bucket)
+        _lock(client, "evidence")
 
     def _reachable(self, timeout_seconds: float) -> None:
         context = ssl.create_default_context(cafile=str(self.ca_file))
@@ -226,12 +245,24 @@ class Seaweed:
             {"name": "setup", "credentials": [_credential(self.identities["setup"])], "actions": ["Admin"]}
         ]
         policies = []
-        for name, (bucket, actions) in GRANTS.items():
+        for name, grant in GRANTS.items():
             policy = f"only-{name}"
             pair = _credential(self.identities[name])
             identities.append({"name": name, "credentials": [pair], "actions": [], "policyNames": [policy]})
-            policies.append({"name": policy, "content": _policy(bucket, actions)})
+            policies.append({"name": policy, "content": _policy(grant)})
         return {"identities": identities, "policies": policies}
+
+
+def _lock(client: Any, bucket: str) -> None:
+    """Keep every version of what is put into *bucket* from everybody, also from the identity that made it. Repeatable.
+
+    Tried: in COMPLIANCE mode a version is neither deleted nor its lock shortened before its time, versions cannot be
+    suspended, a put of the same key makes another version. A later, weaker default holds for later objects only.
+    """
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": EVIDENCE_DAYS}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
 
 
 def _credential(pair: Identity) -> dict[str, str]:
@@ -239,7 +270,9 @@ def _credential(pair: Identity) -> dict[str, str]:
     return {"accessKey": values["access_key"], "secretKey": values["secret_key"]}
 
 
-def _policy(bucket: str, actions: tuple[str, ...]) -> str:
-    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-    statement = {"Effect": "Allow", "Action": list(actions), "Resource": resources}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+def _policy(grant: Grant) -> str:
+    bucket = f"arn:aws:s3:::{grant.bucket}"
+    statements = [{"Effect": "Allow", "Action": list(grant.actions), "Resource": [bucket, f"{bucket}/*"]}]
+    if grant.deletes:
+        statements.append({"Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": [f"{bucket}/{grant.deletes}"]})
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})

@@ -16,23 +16,29 @@ from libs.rpc.health import Health, Monitor
 from libs.rpc.operator import Front, operators
 from libs.rpc.server import Limits, Served, Server
 from libs.secret import Watched
+from services.backup.adapters.circumstances import Circumstances
 from services.backup.adapters.copy import Servers
 from services.backup.adapters.evidence_journal import EvidenceJournal
+from services.backup.adapters.exclusive import Exclusive
 from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.journal import Journal
 from services.backup.adapters.ledger import Ledger
 from services.backup.adapters.lock import EngineLock
+from services.backup.adapters.offsite import Bucket, Offsite
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.config import Config
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
 from services.backup.domain.evidence import Signer
+from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
-from services.backup.ops.evidence import Evidence
+from services.backup.ops.evidence import Evidence, Mirror
+from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeper import Keeper
+from services.backup.ops.marks import Marks
 from services.backup.ops.record import Recorder
 from services.backup.ops.recovery import Recovery
 from services.backup.ops.run import Tools
@@ -57,15 +63,17 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         period_seconds=config.heartbeat_seconds,
         now=now,
     )
-    evidence = _evidence(config, state, now)
+    evidence = _evidence(config, state, database, now)
     recorder = Recorder(database)
     taken = Journal(state / "backups", Backup.from_json)
-    backups = Backups(engine, taken, lock, recorder, now=now, ids=ids)
+    attester = Attester(evidence, _circumstances(config, engine))
+    exclusive = functools.partial(Exclusive, lock, database.settings(), config.stanza)
+    backups = Backups(engine, taken, exclusive, recorder, attester, now=now, ids=ids)
     tools = _tools(config, engine, state)
     drilled = Journal(state / "drills", Drill.from_json)
     metrics, health = Metrics(), Health()
     figures = DrillFigures(metrics)
-    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, now=now, ids=ids)
+    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, attester, now=now, ids=ids)
     recovery = Recovery(
         database, engine, heartbeats, backups, drills, archive_wait_seconds=config.archive_wait_seconds, now=now
     )
@@ -91,12 +99,30 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
 def _engine(config: Config) -> PgBackRest:
     written = Path(config.pgbackrest_config)
     read = Path(config.pgbackrest_drill_config or config.pgbackrest_config)
-    return PgBackRest(config.pgbackrest_program, config.stanza, config=written, restore_config=read)
+    return PgBackRest(
+        config.pgbackrest_program,
+        config.stanza,
+        config=written,
+        restore_config=read,
+        expire_config=Path(config.pgbackrest_expire_config or config.pgbackrest_config),
+        retention_days=config.retention_days,
+    )
 
 
-def _evidence(config: Config, state: Path, now: clock.Clock) -> Evidence:
+def _evidence(config: Config, state: Path, database: Database, now: clock.Clock) -> Evidence:
     journal = EvidenceJournal(state / "evidence", Signer(config.evidence_key.reveal()))
-    return Evidence(journal, [], period_seconds=config.evidence_seconds, now=now)
+    mirrors: list[Mirror] = [DatabaseMirror(database)]
+    if config.evidence_endpoint:
+        bucket = Bucket(
+            endpoint=config.evidence_endpoint,
+            region=config.evidence_region,
+            name=config.evidence_bucket,
+            ca_file=config.evidence_ca_file,
+            access_key=config.evidence_access_key,
+            secret_key=config.evidence_secret_key,
+        )
+        mirrors.append(StoreMirror(Offsite(bucket, state / "evidence" / "offsite.json"), now=now))
+    return Evidence(journal, mirrors, period_seconds=config.evidence_seconds, now=now)
 
 
 def _every(config: Config) -> dict[Kind, timedelta]:
@@ -109,9 +135,14 @@ def _seconds(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _circumstances(config: Config, engine: PgBackRest) -> Circumstances:
+    configs = {"engine": engine.config, "engine_read": engine.restore_config}
+    return Circumstances(engine, Path(config.postgres_binaries), configs)
+
+
 def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
-    own = [str(state), config.run_dir, config.secrets_dir, config.pgbackrest_config, config.pgbackrest_drill_config]
-    hidden = [*config.hidden_paths, *own, config.database_host]
+    files = [config.pgbackrest_config, config.pgbackrest_expire_config, config.pgbackrest_drill_config]
+    hidden = [*config.hidden_paths, str(state), config.run_dir, config.secrets_dir, *files, config.database_host]
     servers = Servers(
         binaries=Path(config.postgres_binaries),
         superuser=config.postgres_superuser,

@@ -17,11 +17,21 @@ class Config(ServiceConfig):
     operator_uids: tuple[str, ...] = setting("Users who are operators beside root and the service's own.", default=())
     state_dir: str = setting("Directory of journals, the heartbeat ledger and drill copies; on an encrypted volume.")
     pgbackrest_program: str = setting("The engine.", default="/usr/bin/pgbackrest")
-    pgbackrest_config: str = setting("Its configuration file, with the identity that may write.")
+    pgbackrest_config: str = setting("Its configuration file, with the identity that may add to the repository.")
+    pgbackrest_expire_config: str = setting(
+        "The same with an identity that may also delete, for expiry; empty to use pgbackrest_config.", default=""
+    )
     pgbackrest_drill_config: str = setting(
         "The same with an identity that may only read, for restores; empty to use pgbackrest_config.", default=""
     )
     stanza: str = setting("Name of the server in the repository.", default="holdfast")
+    retention_days: int = setting(
+        "How long full backups are kept at least; at most two days longer, as long as new ones succeed.",
+        default=28,
+        unit="days",
+        least=1,
+        most=28,
+    )
     postgres_binaries: str = setting("Directory of the programs of PostgreSQL, of the version that is backed up.")
     postgres_superuser: str = setting("Superuser of the cluster, as a copy knows it.", default="postgres")
     hidden_paths: tuple[str, ...] = setting(
@@ -56,6 +66,14 @@ class Config(ServiceConfig):
     archive_wait_seconds: float = setting(
         "How long to wait for a segment to be archived.", default=60.0, unit="seconds", least=1, most=3600
     )
+    evidence_endpoint: str = setting(
+        "https URL of the off-site S3 store that keeps evidence; empty for none, which is a warning.", default=""
+    )
+    evidence_region: str = setting("Its region.", default="us-east-1")
+    evidence_bucket: str = setting("Its bucket: versions, and a lock of three years.", default="evidence")
+    evidence_ca_file: str = setting("PEM file of the CAs that vouch for it; empty for the system's.", default="")
+    evidence_access_key: Secret = secret("Access key that may put into that bucket.", min_bytes=16, optional=True)
+    evidence_secret_key: Secret = secret("Its secret.", optional=True)
     evidence_seconds: float = setting(
         "Between two looks whether evidence has to be sent anywhere.", default=5.0, unit="seconds", least=0.1, most=3600
     )
@@ -73,6 +91,10 @@ class Config(ServiceConfig):
             found.append("HOLDFAST_POSTGRES_BINARIES has to hold the program postgres")
         if not all(uid.isdigit() for uid in self.operator_uids):
             found.append("HOLDFAST_OPERATOR_UIDS has to be numbers of users")
+        if self.evidence_endpoint and not self.evidence_endpoint.startswith("https://"):
+            found.append("HOLDFAST_EVIDENCE_ENDPOINT has to be an https:// URL")
+        if self.evidence_endpoint and not (self.evidence_access_key and self.evidence_secret_key):
+            found.append("HOLDFAST_EVIDENCE_ENDPOINT needs the secrets evidence_access_key and evidence_secret_key")
         try:
             Signer(self.evidence_key.reveal())
         except (ValueError, TypeError):

@@ -159,7 +159,7 @@ def test_a_flipped_byte_in_the_repository_fails_the_drill(
 
     assert failed.state == pb.STATE_FAILED
     assert failed.error.code == grpc.StatusCode.INTERNAL.value[0]
-    assert "restore ended with code" in failed.error.message
+    assert failed.error.message.startswith("pgbackrest restore: ")
     assert service.leftovers == []
 
 

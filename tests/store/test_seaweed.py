@@ -19,16 +19,33 @@ def refused(call: Any, **arguments: str | bytes) -> bool:
     return False
 
 
-@pytest.mark.parametrize("identity", ["files", "backups"])
-def test_an_identity_reads_writes_and_deletes_in_its_own_bucket_only(seaweed: SeaweedServer, identity: str) -> None:
+@pytest.mark.parametrize(("identity", "own_bucket"), [("files", "files"), ("backups-keeper", "backups")])
+def test_an_identity_reads_writes_and_deletes_in_its_own_bucket_only(
+    seaweed: SeaweedServer, identity: str, own_bucket: str
+) -> None:
     s3 = seaweed.client(identity)
     for bucket in BUCKETS:
-        own = bucket == identity
+        own = bucket == own_bucket
         assert refused(s3.put_object, Bucket=bucket, Key="a/b", Body=b"1") is not own
         assert refused(s3.get_object, Bucket=bucket, Key="a/b") is not own
         assert refused(s3.list_objects_v2, Bucket=bucket) is not own
         assert refused(s3.delete_object, Bucket=bucket, Key="a/b") is not own
     assert refused(s3.create_bucket, Bucket="another")
+
+
+@pytest.mark.control("B1", "production may add to the repository and not delete its history")
+def test_production_adds_to_the_repository_and_only_the_keeper_deletes_from_it(seaweed: SeaweedServer) -> None:
+    production, keeper = seaweed.client("backups"), seaweed.client("backups-keeper")
+    key = "pgbackrest/backup/holdfast/20261122-000102F/bundle/1"
+    production.put_object(Bucket="backups", Key=key, Body=b"1")
+    assert production.get_object(Bucket="backups", Key=key)["Body"].read() == b"1"
+    assert refused(production.delete_object, Bucket="backups", Key=key)
+    several = {"Objects": [{"Key": key}]}
+    answer = production.delete_objects(Bucket="backups", Delete=several)
+    assert [one["Key"] for one in answer.get("Errors", [])] == [key]
+    assert production.get_object(Bucket="backups", Key=key)["Body"].read() == b"1"
+    assert not refused(keeper.delete_object, Bucket="backups", Key=key)
+    assert production.list_objects_v2(Bucket="backups", Prefix=key)["KeyCount"] == 0
 
 
 def test_the_backup_reader_reads_but_neither_writes_nor_deletes(seaweed: SeaweedServer) -> None:

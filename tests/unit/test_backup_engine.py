@@ -9,7 +9,8 @@ import pytest
 from deploy.pgbackrest import conf
 from services.backup.adapters import pgbackrest
 from services.backup.adapters.pgbackrest import PgBackRest, parse_info
-from services.backup.domain.errors import EngineFailed
+from services.backup.domain.errors import EngineAway, EngineFailed
+from services.backup.domain.repository import Server
 
 BACKUP: dict[str, Any] = {
     "archive": {"start": "000000010000000000000002", "stop": "000000010000000000000003"},
@@ -40,7 +41,10 @@ def answer(code: int = 0, **changes: Any) -> str:
                 "max": "000000010000000000000003",
             },
         ],
-        "db": [{"id": 1, "system-id": 7000000000000000001}, {"id": 2, "system-id": 7000000000000000002}],
+        "db": [
+            {"id": 1, "repo-key": 1, "system-id": 7000000000000000001, "version": "14"},
+            {"id": 2, "repo-key": 1, "system-id": 7000000000000000002, "version": "15"},
+        ],
         "backup": [BACKUP],
         "new-in-a-later-version": {},
     } | changes
@@ -73,6 +77,48 @@ def test_a_damaged_backup_and_one_that_does_not_say_are_told_apart() -> None:
     silent = {key: value for key, value in BACKUP.items() if key != "error"}
     listed = [{**BACKUP, "error": True}, {**silent, "label": "20261123-000000F"}]
     assert [one.damaged for one in parse_info(answer(backup=listed), "holdfast").backups] == [True, None]
+
+
+def test_a_store_that_is_away_and_one_that_refuses_are_told_apart_by_the_repository_s_own_words() -> None:
+    def other(words: str) -> str:
+        repo = [{"key": 1, "cipher": "aes-256-cbc", "status": {"code": 99, "message": words}}]
+        return answer(99, backup=[], archive=[], db=[], repo=repo)
+
+    with pytest.raises(EngineAway, match="cannot be reached"):
+        parse_info(other("[HostConnectError] unable to connect to 'localhost:1': [111] Connection refused"), "holdfast")
+    with pytest.raises(EngineFailed, match="identity's key"):
+        parse_info(other("[ProtocolError] HTTP request failed with 403 (Forbidden):\n*** Path/Query"), "holdfast")
+    with pytest.raises(EngineFailed, match="cipher pass"):
+        parse_info(other("[FormatError] unable to load info file '/backup.info'"), "holdfast")
+
+
+def test_the_newest_database_says_whose_backups_are_taken_now() -> None:
+    found = parse_info(answer(), "holdfast")
+    assert (found.server, found.database_id, found.archive) == (Server(7000000000000000002, "15"), 2, "15-2")
+    older = [{**BACKUP, "database": {"id": 1}}, {**BACKUP, "label": "20261123-000000F"}]
+    assert [one.label for one in parse_info(answer(backup=older), "holdfast").fulls()] == ["20261123-000000F"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        # Written by hand from the fields that the release notes and the command reference name; not recorded.
+        {"lock": {"backup": {"held": True, "pct-cplt": 42.5, "size": 1000, "size-cplt": 425}}},  # 2.48
+        {"lock": {"backup": {"held": True, "pct-cplt": 42.5}, "restore": {"held": False}}},  # 2.56
+        {
+            "lock": {
+                "backup": {"held": True, "pct-cplt": 42.5, "repo": [{"key": 1, "pct-cplt": 42.5, "size": 1000}]},
+                "restore": {"held": True, "pct-cplt": 1.5},
+            }
+        },  # 2.59
+    ],
+)
+def test_answers_of_later_versions_are_read(status: dict[str, Any]) -> None:
+    later = {**BACKUP, "annotation": {"drill": "x"}, "backrest": {"format": 5, "version": "2.59"}, "link": None}
+    later["info"] = {"delta": 30, "repository": {"delta": 3, "delta-map": 12, "size-map": 13}, "size": 31}
+    found = parse_info(answer(status={"code": 0, "message": "ok"} | status, backup=[later]), "holdfast")
+    assert found.running_percent == 42.5
+    assert (found.backups[0].label, found.backups[0].repository_bytes) == (BACKUP["label"], 3)
 
 
 def test_progress_is_read_while_a_backup_holds_the_lock() -> None:
@@ -135,7 +181,7 @@ async def test_the_engine_gives_an_absent_store_up_before_it_is_given_up_itself(
     program, words = tmp_path / "engine", tmp_path / "words"
     program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {words}\ncat <<'END'\n{answer()}\nEND\n", encoding="utf-8")
     program.chmod(0o700)
-    found = await PgBackRest(str(program), "holdfast", tmp_path / "a", tmp_path / "b").inspect()
+    found = await PgBackRest(str(program), "holdfast", tmp_path / "a", tmp_path / "b", tmp_path / "c").inspect()
     assert found.healthy
     [patience] = [word.partition("=")[2] for word in words.read_text().split() if word.startswith("--io-timeout=")]
-    assert 4 * int(patience) < pgbackrest._INFO_SECONDS
+    assert 4 * int(patience) < pgbackrest._ASK_SECONDS

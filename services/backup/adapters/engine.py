@@ -5,7 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from services.backup.domain.listing import Listing
 from services.backup.domain.repository import BackupType, Repository, Stored
+from services.backup.domain.verification import Verification
 
 
 class Engine(Protocol):
@@ -19,8 +21,40 @@ class Engine(Protocol):
         """What the repository holds now, asked of the repository itself."""
         ...
 
+    async def probe(self) -> frozenset[str]:
+        """Return names beside the backups once the store answers. Raises EngineAway soon when it does not."""
+        ...
+
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:
         """Take one backup and return it as the repository lists it; *progress* gets 0 to 100."""
+        ...
+
+    async def verify(self) -> Verification:
+        """Read everything in the repository again."""
+        ...
+
+    async def listing(self) -> Listing:
+        """Every object in the repository, as its store lists them."""
+        ...
+
+    async def expire(self) -> None:
+        """Delete what the retention no longer asks for, whether or not backups succeed."""
+        ...
+
+    async def remove(self, label: str) -> None:
+        """Delete one backup and what builds on it; refused for the only full one."""
+        ...
+
+    async def create_stanza(self) -> None:
+        """Make the server known to the repository; repeating it is safe."""
+        ...
+
+    async def upgrade_stanza(self) -> None:
+        """Follow the server to its new version or identity."""
+        ...
+
+    async def dropped(self) -> frozenset[str]:
+        """WAL segments that the engine says it has thrown away unarchived."""
         ...
 
     async def restore(self, label: str, *, target: datetime | None, data_dir: Path, work_dir: Path) -> None:

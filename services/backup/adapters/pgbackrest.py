@@ -1,68 +1,85 @@
-"""pgBackRest 2.45 and later. A result = exit code, the stanza's status code and the backup's error flag together.
+"""pgBackRest 2.45 and later. A result = exit code, the stanza's status code, the backup's error flag, verify's words.
 
-Source: the pgBackRest user guide and command reference; exit codes are those of its error table, stable since 2.45.
-Secrets are in the configuration file (0600) alone; nothing secret is ever an argument.
+Source: the pgBackRest user guide and command reference. Secrets are in configuration files (0600) alone; nothing secret
+is ever an argument. Three of those files, from the weakest identity to the strongest: one may only read (restore,
+verify, listings), one may add (backups), one may also delete (expiry, and clearing away what a broken backup left).
 """
 
 import asyncio
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from services.backup.adapters import command
+from services.backup.adapters import command, pgbackrest_listing, pgbackrest_verify
 from services.backup.adapters.command import Finished
-from services.backup.domain.errors import BackupBusy, EngineAway, EngineFailed
-from services.backup.domain.heartbeat import position
+from services.backup.adapters.pgbackrest_exits import judge
+from services.backup.adapters.pgbackrest_info import parse_info
+from services.backup.adapters.pgbackrest_options import PROBE_IO_SECONDS, options, retention
+from services.backup.domain.errors import EngineAway, EngineFailed
+from services.backup.domain.listing import Listing, began
 from services.backup.domain.repository import BackupType, Repository, Stored
+from services.backup.domain.verification import Verification
 
-_LOCK_HELD = 50
-_AWAY = {49, 56, 82, 101, 103}  # host connect, database connect, archive timeout, service error, no usable repository
+__all__ = ["PgBackRest", "parse_info"]
+
 _NOT_IN_ARCHIVE = 1
-_EMPTY_STATUS = {1, 2}  # no stanza path yet, no backup yet: sound, and nothing there
-_INFO_SECONDS = 60.0
-# The engine tries four times: it names an absent store after 20 s, before _INFO_SECONDS would end it wordless.
-_INFO_IO_SECONDS = 5
+# The engine tries four times: it names an absent store after 20 s, before this would end it wordless.
+_ASK_SECONDS = 60.0
+_LIST_SECONDS = 900.0
 _WORK_SECONDS = 6 * 3600.0
 _POLL_SECONDS = 2.0  # each look costs a tenth of a second of one core that the backup itself could use
 _LABEL = re.compile(r"new backup label = (\S+)")
+_LOG_PATH = re.compile(r"^log-path=(.+)$", re.MULTILINE)
+_DROPPED = re.compile(r"dropped WAL file '([0-9A-F]{24})'")
+_LOG_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class PgBackRest:
-    """Engine over the pgbackrest program. config: its file; restore_config: that of drills, which may only read."""
+    """Engine over the pgbackrest program.
+
+    config: its file with the identity that may add; restore_config: that of drills, which may only read;
+    expire_config: that of the keeper, which may delete. retention_days: how long fulls are kept at least.
+    """
 
     program: str
     stanza: str
     config: Path
     restore_config: Path
+    expire_config: Path
+    retention_days: int = 28
 
     async def version(self) -> str:
         """E.g. "pgBackRest 2.45"."""
-        return (await command.run([self.program, "version"], timeout_seconds=_INFO_SECONDS)).out.strip()
+        return (await command.run([self.program, "version"], timeout_seconds=_ASK_SECONDS)).out.strip()
 
     async def inspect(self) -> Repository:
         """`info` as JSON: exits 0 whatever it finds, so the status code inside decides."""
-        done = await self._run(
-            "info", self.config, f"--io-timeout={_INFO_IO_SECONDS}", "--output=json", timeout_seconds=_INFO_SECONDS
-        )
-        _judge("info", done)
-        return parse_info(done.out, self.stanza)
+        done = await self._run("info", self.restore_config, timeout_seconds=_ASK_SECONDS)
+        judge("info", done, self._log("info"))
+        return parse_info(done.out, self.stanza, log=self._log("info"))
+
+    async def probe(self) -> frozenset[str]:
+        """Names of what lies beside the stanza's backups. A store that does not answer is named within 5 seconds."""
+        quick = f"--io-timeout={PROBE_IO_SECONDS}"
+        done = await self._run("repo-ls", self.config, quick, f"backup/{self.stanza}", timeout_seconds=_ASK_SECONDS)
+        judge("repo-ls", done, self._log("repo-ls"))
+        return pgbackrest_listing.names(done.out)
 
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:
         """One backup: the one the engine names, found in the repository afterwards and not damaged."""
+        config = await self._able(await self.probe())
         watching = asyncio.create_task(self._watch(progress))
         try:
-            done = await self._run("backup", self.config, f"--type={type.value}", timeout_seconds=_WORK_SECONDS)
+            done = await self._run("backup", config, f"--type={type.value}", *retention(self.retention_days))
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-        _judge("backup", done)
+        judge("backup", done, self._log("backup"))
         after = await self.inspect()
         named = _LABEL.search(done.out)
         fresh = [stored for stored in after.backups if named and stored.label == named[1]]
@@ -72,39 +89,85 @@ class PgBackRest:
             )
         if fresh[-1].damaged:
             raise EngineFailed(
-                "Page checksums failed while the backup was taken.", command="backup", backup=fresh[-1].label
-            )
+                "Page checksums failed while the backup was taken: the database itself is damaged. Find the relation"
+                f" in {self._log('backup')}, and keep the older backups.",
+                command="backup", backup=fresh[-1].label, log=self._log("backup"),
+            )  # fmt: skip
         return fresh[-1]
+
+    async def verify(self) -> Verification:
+        """Read the whole repository again. Exits 0 whatever it finds, so its words decide."""
+        listed = {one.label for one in (await self.inspect()).backups}
+        done = await self._run("verify", self.restore_config)
+        judge("verify", done, self._log("verify"))
+        return pgbackrest_verify.parse(done.out, self.stanza, listed)
+
+    async def listing(self) -> Listing:
+        """Every object of the stanza, as the store itself lists them."""
+        done = await self._run("repo-ls", self.restore_config, "--recurse", timeout_seconds=_LIST_SECONDS)
+        judge("repo-ls", done, self._log("repo-ls"))
+        return await asyncio.to_thread(pgbackrest_listing.parse, done.out, self.stanza)
+
+    async def expire(self) -> None:
+        """Delete what the retention no longer asks for, and what broken off backups left."""
+        done = await self._run("expire", self.expire_config, *retention(self.retention_days))
+        judge("expire", done, self._log("expire"))
+
+    async def remove(self, label: str) -> None:
+        """Delete one backup, all that builds on it, and the WAL before the oldest that is left."""
+        done = await self._run("expire", self.expire_config, f"--set={label}", *retention(self.retention_days))
+        judge("expire", done, self._log("expire"))
+
+    async def create_stanza(self) -> None:
+        """Make the server known to the repository; repeating it is safe."""
+        done = await self._run("stanza-create", self.config, timeout_seconds=_ASK_SECONDS * 2)
+        judge("stanza-create", done, self._log("stanza-create"))
+
+    async def upgrade_stanza(self) -> None:
+        """Make the repository follow the server to its new version or identity; earlier backups stay."""
+        done = await self._run("stanza-upgrade", self.config, timeout_seconds=_ASK_SECONDS * 2)
+        judge("stanza-upgrade", done, self._log("stanza-upgrade"))
+
+    async def dropped(self) -> frozenset[str]:
+        """Segments that the engine's own logs say it threw away unarchived; empty when it keeps no log here."""
+        return await asyncio.to_thread(self._dropped)
 
     async def restore(self, label: str, *, target: datetime | None, data_dir: Path, work_dir: Path) -> None:
         """Every file is hashed while it is written; a byte that differs fails the restore."""
         kind = ["--type=default"]
         if target is not None:
             kind = ["--type=time", f"--target={_moment(target)}", "--target-action=promote"]
-        options = [
+        how = [
             *kind,
             f"--set={label}",
-            "--archive-mode=off",
-            "--target-timeline=latest",
             f"--tablespace-map-all={work_dir / 'tablespaces'}",
-            "--no-delta",
             # A file that is really damaged stays so: try again soon, and say it soon. S3 has retries of its own.
             "--job-retry=2",
             "--job-retry-interval=2",
         ]
-        done = await self._run("restore", self.restore_config, *options, *_places(data_dir, work_dir))
-        _judge("restore", done)
+        done = await self._run("restore", self.restore_config, *how, *_places(data_dir, work_dir))
+        judge("restore", done, work_dir / "log" / f"{self.stanza}-restore.log")
 
     async def fetch_wal(self, name: str, destination: Path, *, data_dir: Path, work_dir: Path) -> bool:
         """archive-get, in the foreground: exit code 1 is the archive's end, not a fault."""
         # In the foreground nothing is spooled, and the engine refuses to be told where.
         places = [option for option in _places(data_dir, work_dir) if not option.startswith("--spool-path")]
-        options = ["--no-archive-async", *places]
-        done = await self._run("archive-get", self.restore_config, *options, name, str(destination))
+        done = await self._run("archive-get", self.restore_config, *places, name, str(destination))
         if done.code == _NOT_IN_ARCHIVE:
             return False
-        _judge("archive-get", done)
+        judge("archive-get", done, work_dir / "postgres.log")
         return True
+
+    async def _able(self, named: frozenset[str]) -> Path:
+        """The file of the weakest identity that can take a backup now. named: what lies beside the backups.
+
+        What an earlier backup left unfinished is resumed or removed by the engine, and either needs to delete.
+        """
+        listed = {one.label for one in (await self.inspect()).backups}
+        if not any(began(name) for name in named - listed):
+            return self.config
+        # Some stores go on naming a directory that has become empty.
+        return self.expire_config if (await self.listing()).labels() - listed else self.config
 
     async def _watch(self, progress: Callable[[float], None]) -> None:
         while True:
@@ -114,21 +177,33 @@ class PgBackRest:
                 if percent is not None:
                     progress(percent)
 
-    async def _run(self, verb: str, config: Path, *options: str, timeout_seconds: float = _WORK_SECONDS) -> Finished:
-        argv = [
-            self.program,
-            verb,
-            f"--config={config}",
-            f"--stanza={self.stanza}",
-            "--log-level-console=off" if verb == "info" else "--log-level-console=info",
-            "--log-level-stderr=error",
-            "--log-level-file=off" if verb in ("info", "archive-get") else "--log-level-file=detail",
-            *options,
-        ]
+    async def _run(self, verb: str, config: Path, *words: str, timeout_seconds: float = _WORK_SECONDS) -> Finished:
+        own = {word.split("=")[0] for word in words}
+        told = [option for option in options(verb) if option.split("=")[0] not in own]
+        argv = [self.program, verb, f"--config={config}", f"--stanza={self.stanza}", *told, *words]
         try:
             return await command.run(argv, timeout_seconds=timeout_seconds)
         except OSError as error:
             raise EngineFailed("The backup engine could not be started.", command=verb, fault=error.strerror) from error
+
+    def _log(self, verb: str) -> Path:
+        """Where *verb* tells more than it prints."""
+        return self._logs() / f"{self.stanza}-{verb}.log"
+
+    def _logs(self) -> Path:
+        try:
+            found = _LOG_PATH.search(self.config.read_text(encoding="utf-8"))
+        except OSError:
+            found = None
+        return Path(found[1].strip()) if found else Path("/var/log/pgbackrest")
+
+    def _dropped(self) -> frozenset[str]:
+        found: set[str] = set()
+        for path in sorted(self._logs().glob(f"{self.stanza}-archive-push*.log")):
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _LOG_BYTES))
+                found |= set(_DROPPED.findall(file.read().decode(errors="replace")))
+        return frozenset(found)
 
 
 def _places(data_dir: Path, work_dir: Path) -> list[str]:
@@ -144,58 +219,3 @@ def _places(data_dir: Path, work_dir: Path) -> list[str]:
 def _moment(at: datetime) -> str:
     """As recovery_target_time: microseconds, and an offset that nobody can misread."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
-
-
-def _judge(verb: str, done: Finished) -> None:
-    if done.code == 0:
-        return
-    if done.code == _LOCK_HELD:
-        raise BackupBusy("The backup engine is busy.", command=verb)
-    kind = EngineAway if done.code in _AWAY else EngineFailed
-    raise kind(f"pgbackrest {verb} ended with code {done.code}: {done.last_words()}", command=verb, code=done.code)
-
-
-def parse_info(text: str, stanza: str) -> Repository:
-    """The repository in `info --output=json`, read leniently: later versions add fields, and none is relied on.
-
-    Raises EngineFailed for output that is not of this shape, or a status that means the repository cannot be trusted.
-    """
-    try:
-        stanzas = json.loads(text)
-        if not isinstance(stanzas, list):
-            raise TypeError
-        found = [one for one in stanzas if one["name"] == stanza]
-        if not found:
-            return Repository(False, "the repository has no such stanza", (), "", "", None)
-        return _stanza(found[0])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise EngineFailed("pgbackrest info could not be read.", command="info", fault=type(error).__name__) from error
-
-
-def _stanza(found: Mapping[str, Any]) -> Repository:
-    code, message = int(found["status"]["code"]), str(found["status"]["message"])
-    lock = found["status"].get("lock", {}).get("backup", {})
-    percent = lock.get("pct-cplt") if lock.get("held") else None
-    backups = tuple(sorted((_stored(one) for one in found.get("backup", [])), key=lambda one: one.label.split("_")[-1]))
-    if code not in _EMPTY_STATUS and code != 0:
-        raise EngineFailed(f"The repository is not sound: {message}", command="info", status=code)
-    newest = max((int(one["id"]) for one in found.get("db", [])), default=0)
-    archive = [one for one in found.get("archive", []) if int(one["database"]["id"]) == newest and one.get("max")]
-    low, high = (str(archive[-1]["min"]), str(archive[-1]["max"])) if archive else ("", "")
-    return Repository(code == 0, message, backups, low, high, None if percent is None else float(percent))
-
-
-def _stored(one: Mapping[str, Any]) -> Stored:
-    info = one["info"]
-    return Stored(
-        label=str(one["label"]),
-        type=BackupType(one["type"]),
-        started_at=datetime.fromtimestamp(int(one["timestamp"]["start"]), UTC),
-        ended_at=datetime.fromtimestamp(int(one["timestamp"]["stop"]), UTC),
-        database_bytes=int(info["size"]),
-        repository_bytes=int(info["repository"].get("delta", 0)),
-        wal_start=str(one["archive"]["start"] or ""),
-        wal_stop=str(one["archive"]["stop"] or ""),
-        stop_lsn=position(str((one.get("lsn") or {}).get("stop") or "")),
-        damaged=one.get("error"),
-    )

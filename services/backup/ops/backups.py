@@ -68,9 +68,7 @@ class Backups:
         if made is None:
             return None
         await self._recorder.audit(who, "backup.created", backup=made.id, type=made.type.value)
-        ended = made
-        async for ended in self.watch(made.id):
-            continue
+        *_, ended = [one async for one in self.watch(made.id)]
         return ended
 
     async def _begin(self, type: BackupType | None, *, needed: Callable[[Repository], bool]) -> Backup | None:
