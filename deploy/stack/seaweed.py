@@ -3,7 +3,8 @@
 `Seaweed` describes the process (files, arguments, environment), says whether it answers, and makes the buckets; it does
 not start it, so that the supervisor and the tests each start it in their own way. Facts tried on SeaweedFS 4.48:
 it binds 8181 and 9101 unless told not to, leaves sockets in /tmp unless told where, reports statistics to its makers
-unless told not to, and `Write` allows deletion, so the identities use IAM policies where that is too much.
+unless told not to, and `Write` allows deletion, so the identities use IAM policies where that is too much. Versions and
+object locks hold, also against the identity that set them up.
 """
 
 import json

@@ -45,6 +45,11 @@ class EvidenceJournal:
         """How many records were read or written so far."""
         return len(self._digests)
 
+    @property
+    def chain(self) -> str:
+        """Its id, "" before the first record."""
+        return self._chain.id
+
     def digest(self, sequence: int) -> str:
         """Of the record with this number; of number 0 what the first record names as the one before it."""
         return self._digests[sequence - 1] if sequence else NOTHING
@@ -107,13 +112,13 @@ class EvidenceJournal:
 
     def _extend(self, file: int, line: bytes) -> Record:
         # Followed before it is written: what this chain would not believe never gets into it.
-        before = (self._chain.count, self._chain.head)
+        before = (self._chain.id, self._chain.count, self._chain.head)
         found = self._chain.follow(line)
         at = self._ends[-1] if self._ends else 0
         try:
             _write(file, line + b"\n")
         except OSError:
-            self._chain.count, self._chain.head = before
+            self._chain.id, self._chain.count, self._chain.head = before
             os.ftruncate(file, at)
             raise
         self._note(found, at + len(line) + 1)

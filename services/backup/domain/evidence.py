@@ -16,11 +16,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from libs.evidence import RECORD, TRAILER, Chain, canonical, commitment, key_id, public_pem
+from libs.evidence import RECORD, TRAILER, Chain, canonical, commitment, digest, key_id, public_pem
 
 _KIND = re.compile(r"[a-z][a-z_]{0,39}")
 _MOST = 2**53 - 1
 _SALT_BYTES = 16
+_CHAIN_BYTES = 8
 
 
 class Signer:
@@ -61,6 +62,7 @@ def record(signer: Signer, chain: Chain, entry: Entry, *, at: datetime) -> bytes
     internal, salt = plain(entry.internal), secrets.token_hex(_SALT_BYTES)
     body = {
         "at": stamp(at),
+        "chain": chain.id or secrets.token_hex(_CHAIN_BYTES),
         "commitment": commitment(internal, salt),
         "facts": plain(entry.facts),
         "key": signer.id,
@@ -125,3 +127,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.6f}"
     return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record as its mirrors name it. line: without newline."""
+
+    chain: str
+    digest: str
+    sequence: int
+    kind: str
+    subject: str
+    line: str
+
+
+def row(line: bytes) -> Row:
+    """Of a record's own *line*, with its newline."""
+    body = json.loads(line)["body"]
+    text = line.decode().removesuffix("\n")
+    return Row(body["chain"], digest(body), body["sequence"], body["kind"], body["subject"], text)

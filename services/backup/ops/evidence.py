@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,12 +16,14 @@ from services.backup.adapters.evidence_journal import EvidenceJournal
 from services.backup.domain.evidence import Entry, plain
 
 _log = log.get(__name__)
+_HEARD_SECONDS = 2.0
 
 
 class Mirror(Protocol):
     """Another home of the chain. Both methods raise AppError when it is away."""
 
     name: str
+    warning: str
 
     async def newest(self, journal: EvidenceJournal) -> int:
         """Up to which number it has what *journal* has."""
@@ -82,12 +85,32 @@ class Evidence:
         """How many entries the disk refuses."""
         return len(self._waiting)
 
+    def warnings(self) -> list[str]:
+        """What is wrong with evidence, in plain words."""
+        found = [mirror.warning for mirror in self.mirrors.values() if mirror.warning]
+        if self._waiting:
+            found.append(f"{len(self._waiting)} records of evidence cannot be written: {self.faults.get('disk', '')}")
+        elif "disk" in self.faults:
+            found.append(f"The journal of evidence cannot be used: {self.faults['disk']}")
+        for name, mirrored in self.mirrored.items():
+            if name in self.faults and mirrored < self.journal.count:
+                missing = self.journal.count - mirrored
+                found.append(f"{missing} records of evidence are not in the {name} yet: {self.faults[name]}")
+        return found
+
     async def start(self) -> None:
-        """Read the journal, begin to send. A journal that is not what was signed stops nothing else."""
+        """Read the journal, begin to send. A journal that is not what was signed stops nothing else.
+
+        A mirror that answers soon is heard first, for it may know more than a journal that was set back.
+        """
         try:
             await asyncio.to_thread(self.journal.load)
         except (AppError, OSError) as fault:
             self._refused(fault)
+        for mirror in self.mirrors.values():
+            with suppress(AppError, OSError, TimeoutError):
+                async with asyncio.timeout(_HEARD_SECONDS):
+                    await mirror.newest(self.journal)
         self._tasks = [process.spawn(self._follow(one), name=f"evidence {one.name}") for one in self.mirrors.values()]
 
     def refuse(self) -> None:

@@ -37,6 +37,16 @@ heartbeats = Table(
     Column("tick", BigInteger, unique=True),
 )
 
+marks = Table(
+    "marks",
+    metadata,
+    Column("heartbeat", BigInteger, primary_key=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("tenants", JSONB, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("tick", BigInteger, nullable=False),
+)
+
 drills = Table(
     "drills",
     metadata,
@@ -45,4 +55,16 @@ drills = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("document", JSONB, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("chain", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("line", Text, nullable=False),
+    Column("mirrored_at", DateTime(timezone=True), nullable=False),
 )

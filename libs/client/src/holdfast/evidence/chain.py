@@ -10,8 +10,8 @@ from holdfast.evidence.form import NOTHING, RECORD, canonical, commitment, diges
 from holdfast.evidence.keys import Keys
 
 _BODY = {
-    "at": str, "commitment": str, "facts": dict, "key": str, "kind": str, "previous": str, "sequence": int,
-    "subject": str, "version": int,
+    "at": str, "chain": str, "commitment": str, "facts": dict, "key": str, "kind": str, "previous": str,
+    "sequence": int, "subject": str, "version": int,
 }  # fmt: skip
 VERSION = 1
 
@@ -39,10 +39,11 @@ class Record:
 
 
 class Chain:
-    """The records followed so far; keys: whose signatures are believed."""
+    """The records followed so far; keys: whose signatures are believed. id: of the chain, "" before the first."""
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
+        self.id = ""
         self.count = 0
         self.head = NOTHING
 
@@ -57,8 +58,10 @@ class Chain:
         check_signature(self.keys, body["key"], value["signature"], RECORD + canonical(body))
         if body["previous"] != self.head:
             raise NotEvidence(f"record {body['sequence']} does not follow the one before it")
+        if self.count and body["chain"] != self.id:
+            raise NotEvidence(f"record {body['sequence']} is of another chain")
         internal = _internal(value, body["commitment"])
-        self.count, self.head = body["sequence"], digest(body)
+        self.id, self.count, self.head = body["chain"], body["sequence"], digest(body)
         return Record(self.count, self.head, body["at"], body["kind"], body["subject"], body["facts"], internal)
 
 
