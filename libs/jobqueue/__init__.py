@@ -1,15 +1,26 @@
 """Jobs in Postgres: put in the caller's transaction, claimed with SKIP LOCKED, run at least once, finished under a
 fence.
 
-A job is a plain frozen dataclass; its type's name is the class name in snake_case; `max_attempts` and
+A job is a plain frozen dataclass; its type's name is the class name in snake_case; `queue`, `max_attempts` and
 `timeout_seconds` may be ClassVars of it. Rows name whom a job works for by ids and never carry a token. Delivery is
 at least once: a handler gets its Lease as the idempotency token, or ends the job inside its own transaction with
 `complete`.
+
+Where a job is: jobs.jobs holds each unfinished job with its state and lease, and nothing else does. jobs.ready holds
+its place in line while it may be claimed, jobs.lanes which tenants have such places. What is finished moves to
+jobs.history, by day. Everything in memory (marks, cursor, runs) is a hint or is checked by the fence when it is written.
+
+Who does what: enqueue puts, claim takes, run calls the handler, settler writes how it ended (completion), heart beats
+and takes back what overran, rescue looks after dead workers, lanes after what hints have missed. worker joins them.
 """
 
 from libs.jobqueue.completion import StaleLease, complete
 from libs.jobqueue.enqueue import put, put_many
+from libs.jobqueue.inbox import first_time
 from libs.jobqueue.job import Cancelled, Completed, Discard, Done, Handler, JobInvalid, Lease, Outcome, Retry, Snooze
+from libs.jobqueue.periodic import Periodic, Timetable
+from libs.jobqueue.headway import progress
+from libs.jobqueue.transactional import in_transaction
 from libs.jobqueue.worker import Timing, Worker
 
 __all__ = [
@@ -21,12 +32,17 @@ __all__ = [
     "JobInvalid",
     "Lease",
     "Outcome",
+    "Periodic",
     "Retry",
     "Snooze",
     "StaleLease",
+    "Timetable",
     "Timing",
     "Worker",
     "complete",
+    "first_time",
+    "in_transaction",
+    "progress",
     "put",
     "put_many",
 ]
