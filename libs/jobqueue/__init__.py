@@ -8,7 +8,7 @@ at least once: a handler gets its Lease as the idempotency token, or ends the jo
 
 Where a job is: jobs.jobs holds each unfinished job with its state and lease, and nothing else does. jobs.ready holds
 its place in line while it may be claimed, jobs.lanes which tenants have such places. What is finished moves to
-jobs.history, by day. Everything in memory (marks, cursor, runs) is a hint or is checked by the fence when it is written.
+jobs.history, by day. What memory holds (marks, cursor, runs) is a hint, or the fence checks it when it is written.
 
 Who does what: enqueue puts, claim takes, run calls the handler, settler writes how it ended (completion), heart beats
 and takes back what overran, rescue looks after dead workers, lanes after what hints have missed. worker joins them.
@@ -16,10 +16,10 @@ and takes back what overran, rescue looks after dead workers, lanes after what h
 
 from libs.jobqueue.completion import StaleLease, complete
 from libs.jobqueue.enqueue import put, put_many
+from libs.jobqueue.headway import progress
 from libs.jobqueue.inbox import first_time
 from libs.jobqueue.job import Cancelled, Completed, Discard, Done, Handler, JobInvalid, Lease, Outcome, Retry, Snooze
 from libs.jobqueue.periodic import Periodic, Timetable
-from libs.jobqueue.headway import progress
 from libs.jobqueue.transactional import in_transaction
 from libs.jobqueue.worker import Timing, Worker
 

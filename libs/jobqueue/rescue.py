@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 
 from libs.db import Database
-from libs.jobqueue import hot
+from libs.jobqueue import hot, inbox
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.plan import PINNED
 from libs.principal import System
@@ -109,6 +109,9 @@ async def adopt(database: Database, service: str) -> None:
 
 
 async def rotate(database: Database, service: str) -> None:
-    """Make the history's next days and drop those older than 30; nothing when another replica is at it."""
+    """Make the history's next days, drop those older than 30 and the inbox's keys of that age; nothing when another
+    replica is at it.
+    """
     async with database.begin(System(service)) as tx:
         await tx.execute(_ROTATE, {"keep_days": KEEP_DAYS})
+    await inbox.forget(database, service)

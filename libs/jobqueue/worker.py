@@ -9,6 +9,7 @@ from typing import Any
 
 from libs import ids
 from libs.db import Database, Listener
+from libs.db.waker import COOL_DOWN_SECONDS
 from libs.errors import Unavailable
 from libs.jobqueue import heart, rescue
 from libs.jobqueue.claim import Claimer, Found
@@ -27,6 +28,7 @@ Observe = Callable[[str, str, int], None]
 _ROTATE_EVERY = 100  # rounds of the reaper
 _LINGER_SECONDS = 0.005
 _SMALL = 16
+_KEEN_SECONDS = 0.015
 _STOP_SECONDS = 0.1
 _EVENTS = {"": "stale", "dead": "dead"}  # by the state a job is in now; else by how it ended
 _LAST_WORDS_SECONDS = 5.0
@@ -141,7 +143,8 @@ class Worker:
             self._heart.hurry()
 
     async def _claiming(self) -> None:
-        failures = 0
+        failures, loop = 0, asyncio.get_running_loop()
+        found_at = float("-inf")
         while not self._refusing:
             self._stir.clear()
             try:
@@ -150,8 +153,12 @@ class Worker:
             except Unavailable as error:
                 claimed, failures = 0, min(failures + 1, 5)
                 _log.warning("cannot claim jobs", error=error.message)
+            if claimed:
+                found_at = loop.time()
             if not claimed:
-                await _soon(self._stir, self._timing.poll_seconds * 2**failures)
+                # Where jobs keep coming their wake-ups melt into one for as long as the cool-down.
+                keen = self._free() and loop.time() - found_at < 2 * COOL_DOWN_SECONDS
+                await _soon(self._stir, _KEEN_SECONDS if keen else self._timing.poll_seconds * 2**failures)
             elif self._free() < self._many:
                 await self._room()
 
