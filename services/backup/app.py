@@ -24,6 +24,7 @@ from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.journal import Journal
 from services.backup.adapters.ledger import Ledger
 from services.backup.adapters.lock import EngineLock
+from services.backup.adapters.objects import Store
 from services.backup.adapters.offsite import Bucket, Offsite
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.config import Config
@@ -38,6 +39,7 @@ from services.backup.ops.evidence import Evidence, Mirror
 from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeper import Keeper
+from services.backup.ops.marks import Marks
 from services.backup.ops.marks import Marks
 from services.backup.ops.record import Recorder
 from services.backup.ops.recovery import Recovery
@@ -87,6 +89,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         Keeper(lock, backups, drills, tools),
         Timetable(drills, engine, figures, every=_every(config), jitter=_seconds(config.drill_jitter_seconds), now=now),
         heartbeats,
+        Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
         Monitor(health, {"database": database.check}),
         *_doors(config, served, metrics, health, tracer, now),
         MetricsServer(config.metrics_address, metrics.registry),
@@ -163,6 +166,18 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
         key=config.heartbeat_key.reveal(),
         outside=outside,
         spare_bytes=config.drill_spare_bytes,
+        store=_store(config),
+    )
+
+
+def _store(config: Config) -> Store:
+    return Store(
+        endpoint=config.files_endpoint,
+        region=config.files_region,
+        bucket=config.files_bucket,
+        ca_file=config.files_ca_file,
+        access_key=config.files_access_key,
+        secret_key=config.files_secret_key,
     )
 
 

@@ -45,6 +45,17 @@ class Config(ServiceConfig):
     recovery_seconds: float = setting(
         "How long a copy may take to recover.", default=4 * 3600.0, unit="seconds", least=1, most=7 * 86400
     )
+    files_endpoint: str = setting(
+        "https URL of the object store of file bytes, for drills to compare with; empty: drills say so.", default=""
+    )
+    files_region: str = setting("Its region.", default="us-east-1")
+    files_bucket: str = setting("Its bucket.", default="files")
+    files_ca_file: str = setting("PEM file of the CAs that vouch for it; empty for the system's.", default="")
+    files_access_key: Secret = secret("Access key that may only read that bucket.", min_bytes=16, optional=True)
+    files_secret_key: Secret = secret("Its secret.", optional=True)
+    marks_seconds: float = setting(
+        "Between two high-water marks of all tenants; 0 for none.", default=3600.0, unit="seconds", least=0, most=86400
+    )
     drill_light_seconds: float = setting(
         "Between two light drills; 0 for none.", default=86400.0, unit="seconds", least=0, most=8 * 86400
     )

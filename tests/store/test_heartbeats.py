@@ -1,7 +1,6 @@
 """Heartbeats in the database: dense, ordered, one for each period, and never changed by the service."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
@@ -17,11 +16,6 @@ from tests.support.postgres import TestDatabase
 
 KEY = b"k" * 32
 WHO = System("backup")
-
-
-@pytest.fixture(scope="module")
-def database_trees() -> Sequence[str]:
-    return ("db", "backup")
 
 
 @pytest.fixture(scope="module")

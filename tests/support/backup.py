@@ -11,6 +11,7 @@ import os
 import pwd
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -175,7 +176,7 @@ class Service:
         argv = [*become(), "env", *environment, PYTHON, "-m", "services.backup", "serve"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
-        wait_until(lambda: self.operator_socket.exists() or self._ended(), "the operator socket")
+        wait_until(lambda: self._listens() or self._ended(), "the operator socket")
         assert not self._ended(), self.log.read_text()[-4000:]
 
     def kill(self) -> None:
@@ -205,6 +206,11 @@ class Service:
             if str(copies) in line:
                 found.append(line)
         return found
+
+    def _listens(self) -> bool:
+        """Whether somebody answers on the operator socket: its path is there a moment earlier."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(str(self.operator_socket)) == 0
 
     def _ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None

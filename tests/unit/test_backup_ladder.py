@@ -48,6 +48,13 @@ def test_a_job_claimed_or_a_stranger_connected_in_a_copy_fails() -> None:
     assert ladder.jobs(5, 0, 1).failed
 
 
+def test_a_row_without_its_object_or_an_object_without_its_row_fails() -> None:
+    assert ladder.objects_of_rows(3, []).ok
+    assert ladder.objects_of_rows(3, ["u/o/v"]).failed
+    assert ladder.rows_of_objects(3, []).ok
+    assert ladder.rows_of_objects(3, ["u/o/v"]).failed
+
+
 def test_the_engines_flag_of_damaged_pages_is_believed_and_its_silence_is_not() -> None:
     assert ladder.backup_pages(False).ok
     assert ladder.backup_pages(True).failed

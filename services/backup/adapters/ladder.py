@@ -4,11 +4,14 @@ Every scan reads the tables themselves: the planner is told not to use an index,
 it misses. Source: PostgreSQL manual, pg_constraint, pg_depend, pg_stat_activity.
 """
 
+from datetime import datetime
+
 from services.backup.adapters import release
 from services.backup.adapters.copy import Copy
 from services.backup.adapters.rung import rung
-from services.backup.domain import ladder
+from services.backup.domain import ladder, mark
 from services.backup.domain.drill import Check
+from services.backup.domain.mark import Mark
 from services.backup.domain.plan import Plan
 
 _HEAPS_ONLY = (
@@ -53,14 +56,29 @@ SELECT (SELECT count(*) FROM jobs.jobs WHERE state IN ('scheduled', 'ready', 'ru
 """
 
 
+_MARKED = "SELECT to_regclass('backup.marks') IS NOT NULL"
+_MARK = "SELECT heartbeat, created_at, tenants, signature FROM backup.marks ORDER BY heartbeat DESC LIMIT 1"
+_BELOW = """
+SELECT m.tenant FROM unnest(%s::text[], %s::text[]) AS m (tenant, value)
+ WHERE NOT EXISTS (SELECT FROM {table} t WHERE {reached}) ORDER BY 1 LIMIT 20
+"""
+_OF_TENANT = "t.organization_id = split_part(m.tenant, '/', 1) AND t.user_id = split_part(m.tenant, '/', 2)"
+_REACHED = {
+    "event_offset": ("events.streams", f"{_OF_TENANT} AND t.newest_offset >= m.value::bigint"),
+    "file_version": ("files.versions", f"{_OF_TENANT} AND t.id = m.value"),
+    "audit_entry": ("audit.entries", "t.id = m.value"),
+}
+
+
 class Ladder:
-    """Asks one copy about its data."""
+    """Asks one copy about its data. key: of the marks' signatures."""
 
-    def __init__(self, copy: Copy) -> None:
+    def __init__(self, copy: Copy, key: bytes) -> None:
         self._copy = copy
+        self._key = key
 
-    async def checks(self, plan: Plan) -> list[Check]:
-        """Every check in order, each with its time."""
+    async def checks(self, plan: Plan, newest_beat: datetime | None) -> list[Check]:
+        """Every check in order, each with its time. newest_beat: when the copy's newest heartbeat was written."""
         for setting in _HEAPS_ONLY:
             await self._copy.ask(setting)
         found = [
@@ -68,6 +86,7 @@ class Ladder:
             await rung("migrations", lambda: self._migrations(plan)),
             await rung("foreign_keys", self._foreign_keys),
             await rung("sequences", self._sequences),
+            await rung("high_water", lambda: self._high_water(newest_beat)),
             await rung("jobs_still", self._jobs),
         ]
         for setting in _AS_BEFORE:
@@ -89,6 +108,18 @@ class Ladder:
             last, most = (await self._copy.ask(query))[0]
             found[name] = (last, most)
         return ladder.sequences(found)
+
+    async def _high_water(self, newest_beat: datetime | None) -> Check:
+        there = (await self._copy.ask(_MARKED))[0][0]
+        rows = await self._copy.ask(_MARK) if there else []
+        newest = Mark(*rows[0]) if rows else None
+        below = {}
+        for kind, tenants in (newest.tenants if newest else {}).items():
+            table, reached = _REACHED[kind]
+            query = _BELOW.format(table=table, reached=reached)
+            found = await self._copy.ask(query, [list(tenants), list(tenants.values())])
+            below[kind] = [tenant for (tenant,) in found]
+        return mark.judge(newest, self._key, below=below, newest_beat=newest_beat)
 
     async def _jobs(self) -> Check:
         return ladder.jobs(*(await self._copy.ask(_JOBS))[0])

@@ -4,7 +4,7 @@ Nothing here trusts the copy's own constraints: an index or a trigger that is da
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from services.backup.domain.drill import Check, not_made
 
@@ -68,6 +68,18 @@ def jobs(unfinished: int, claimed_since: int, sessions: int) -> Check:
     return Check("jobs_still", not faults, unfinished, "; ".join(faults) or good)
 
 
+def objects_of_rows(asked: int, missing: Sequence[str]) -> Check:
+    """missing: keys of ready versions whose object is not there, or has another size."""
+    good = "each has its object, of its size" if asked else "there is no file"
+    return Check("objects_of_rows", not missing, asked, f"without their object: {_some(missing)}" if missing else good)
+
+
+def rows_of_objects(asked: int, strangers: Sequence[str]) -> Check:
+    """strangers: objects that were there before the target and that no row knows."""
+    good = "each is known" if asked else "no object is older than the target"
+    return Check("rows_of_objects", not strangers, asked, f"known to no row: {_some(strangers)}" if strangers else good)
+
+
 def structure(code: int, out: str, err: str, *, strict: bool) -> Check:
     """What pg_amcheck said: 0 is sound, 2 is corruption, anything else means that it could not look."""
     name = "amcheck"
@@ -95,6 +107,6 @@ def pages(code: int, out: str, err: str) -> Check:
     return Check(name, False, count, f"pg_checksums ended with code {code}: {words}")
 
 
-def _some(faults: list[str]) -> str:
+def _some(faults: Sequence[str]) -> str:
     more = len(faults) - _SHOWN
     return "; ".join(faults[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -1,7 +1,6 @@
 """Starting, showing and cleaning up after drills; services.backup.ops.run is what a drill does."""
 
 import asyncio
-import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -32,14 +31,10 @@ from services.backup.ops.run import Run, Tools
 _log = log.get(__name__)
 _OVER = (State.SUCCEEDED, State.FAILED)
 _DRAWS = 20
-_draw = random.SystemRandom().random
 
 
 class Drills:
-    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label.
-
-    draw: 0 to 1, for the moment of a deep drill.
-    """
+    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label."""
 
     def __init__(
         self,
@@ -54,7 +49,6 @@ class Drills:
         *,
         now: Clock,
         ids: Callable[[], str],
-        draw: Callable[[], float] = _draw,
     ) -> None:
         self._tools = tools
         self._journal = journal
@@ -66,7 +60,6 @@ class Drills:
         self._attester = attester
         self._now = now
         self._ids = ids
-        self._draw = draw
         self._board: Board[Drill] = Board()
         self._task: asyncio.Task[None] | None = None
 
@@ -173,7 +166,7 @@ class Drills:
         """
         recent = await self._heartbeats.around(None)
         for _ in range(_DRAWS):
-            drawn = planning.some_moment(repository, recent, self._draw())
+            drawn = planning.some_moment(repository, recent, self._tools.draw())
             beats = await self._heartbeats.around(drawn)
             middle = planning.between(beats)
             try:

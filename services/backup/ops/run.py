@@ -1,6 +1,7 @@
 """What one drill does, phase after phase; each step is in the journal before it is taken."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from services.backup.adapters import remains, scrub, structure
 from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.ladder import Ladder
+from services.backup.adapters.objects import OBJECTS, ROWS, Objects, Store
 from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
 from services.backup.adapters.rung import rung
@@ -30,7 +32,7 @@ _log = log.get(__name__)
 class Tools:
     """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets.
 
-    spare_bytes: what a copy has to leave free where drills_dir is.
+    spare_bytes: what a copy has to leave free where drills_dir is. store: of the file bytes. draw: 0 to 1, for samples.
     """
 
     engine: Engine
@@ -40,6 +42,8 @@ class Tools:
     key: bytes
     outside: tuple[str, ...]
     spare_bytes: int
+    store: Store
+    draw: Callable[[], float] = random.SystemRandom().random
 
 
 class Run:
@@ -102,7 +106,10 @@ class Run:
         tools, plan = self._tools, self._plan
         questions = Questions(copy, tools.servers.isolation, key=tools.key, outside=tools.outside)
         seen = await questions.recovered()
-        self._add(*await questions.checks(plan, seen), *await Ladder(copy).checks(plan))
+        newest = seen.beats[-1].created_at if seen.beats else None
+        self._add(*await questions.checks(plan, seen), *await Ladder(copy, tools.key).checks(plan, newest))
+        objects = Objects(copy, tools.store, draw=tools.draw)
+        self._add(await rung(ROWS, objects.of_rows), await rung(OBJECTS, lambda: objects.of_objects(newest)))
         self._update(
             proof=verdict.proof(plan, seen),
             rpo_seconds=self._rpo(seen),

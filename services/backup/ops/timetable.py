@@ -53,7 +53,7 @@ class Timetable:
     async def look(self) -> Drill | None:
         """Begin what is due and may begin; at most one drill, which is returned."""
         for kind, every in self._every.items():
-            if self._now() < self._not_before.get(kind, self._now()):
+            if kind in self._not_before and self._now() < self._not_before[kind]:
                 continue
             try:
                 if due(self._now(), *await self._since(kind, every), self._jitter):

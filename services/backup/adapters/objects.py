@@ -1,0 +1,141 @@
+"""Whether the rows of files and the objects of their bytes agree, both ways, by samples; read with an identity that may
+only read.
+
+A row's object is asked for by its key and has to have its size. An object older than the copy's newest heartbeat has
+to have a row, whatever its state: rows are made before their objects and removed after them.
+"""
+
+import asyncio
+import re
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from libs.secret import Secret
+from services.backup.adapters.copy import Copy
+from services.backup.domain import ladder
+from services.backup.domain.drill import Check, not_made
+from services.backup.domain.errors import EngineAway
+
+ROWS, OBJECTS = "objects_of_rows", "rows_of_objects"
+_SAMPLE = 200
+_KEY = re.compile(r"([a-z0-9]{1,40})/([a-z0-9]{1,40})/([a-z0-9]{1,40})")
+_FIRST = string.digits + string.ascii_lowercase
+_UNSET = "no object store is configured for drills: HOLDFAST_FILES_ENDPOINT and its read-only key pair"
+# Half of the sample are the newest, which a torn recovery would lose first; the others are of any age.
+_VERSIONS = """
+(SELECT user_id, object_id, id, size_bytes FROM files.versions WHERE state = 'ready' ORDER BY id DESC LIMIT %s)
+UNION
+(SELECT user_id, object_id, id, size_bytes FROM files.versions WHERE state = 'ready' ORDER BY md5(id || %s) LIMIT %s)
+"""
+_STRANGERS = """
+SELECT k.u || '/' || k.o || '/' || k.v FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (u, o, v)
+ WHERE NOT EXISTS (SELECT FROM files.versions f WHERE f.user_id = k.u AND f.object_id = k.o AND f.id = k.v) ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The bucket of the file bytes. endpoint: https URL, "" for none. ca_file: PEM, "" for the system's."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    ca_file: str
+    access_key: Secret
+    secret_key: Secret
+
+
+class Objects:
+    """Compares one copy with the store as it is now. draw: 0 to 1, for where samples begin."""
+
+    def __init__(self, copy: Copy, store: Store, *, draw: Callable[[], float]) -> None:
+        self._copy = copy
+        self._store = store
+        self._draw = draw
+        self._client: Any = None
+
+    async def of_rows(self) -> Check:
+        """Rows without an object."""
+        if not self._store.endpoint:
+            return not_made(ROWS, _UNSET)
+        asked = [_SAMPLE // 2, str(self._draw()), _SAMPLE // 2]
+        sample = await self._copy.ask(_VERSIONS, asked)
+        rows = [(f"{user}/{file}/{version}", size) for user, file, version, size in sample]
+        try:
+            missing = [key for key, found in await self._call(self._heads, rows) if not found]
+        except EngineAway as away:
+            return not_made(ROWS, away.message)
+        return ladder.objects_of_rows(len(rows), missing)
+
+    async def of_objects(self, restored: datetime | None) -> Check:
+        """Objects without a row. restored: when the copy's newest heartbeat was written."""
+        if not self._store.endpoint:
+            return not_made(OBJECTS, _UNSET)
+        if restored is None:
+            return not_made(OBJECTS, "the copy has no heartbeat to say which objects it should know")
+        try:
+            listed = [key for key, at in await self._call(self._listed) if at < restored]
+        except EngineAway as away:
+            return not_made(OBJECTS, away.message)
+        parts = [found.groups() for key in listed if (found := _KEY.fullmatch(key))]
+        odd = [key for key in listed if not _KEY.fullmatch(key)]
+        columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], []]
+        strangers = [key for (key,) in await self._copy.ask(_STRANGERS, columns)]
+        return ladder.rows_of_objects(len(listed), odd + strangers)
+
+    async def _call(self, what: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(what, *arguments)
+        except ClientError as fault:
+            code = fault.response.get("Error", {}).get("Code", "")
+            raise EngineAway(f"The object store refuses the drill: {code}.", command="objects") from fault
+        except (BotoCoreError, OSError) as fault:
+            raise EngineAway(f"The object store is away: {type(fault).__name__}.", command="objects") from fault
+
+    def _heads(self, rows: Sequence[tuple[str, int]]) -> list[tuple[str, bool]]:
+        return [(key, self._size(key) == size) for key, size in rows]
+
+    def _size(self, key: str) -> int:
+        """Bytes of the object, -1 when there is none."""
+        try:
+            return int(self._opened().head_object(Bucket=self._store.bucket, Key=key)["ContentLength"])
+        except ClientError as fault:
+            if fault.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NotFound"):
+                return -1
+            raise
+
+    def _listed(self) -> list[tuple[str, datetime]]:
+        """Objects from somewhere in the bucket on, and from its beginning when those are few."""
+        start = _FIRST[int(self._draw() * len(_FIRST)) % len(_FIRST)]
+        found = dict(self._page(StartAfter=start))
+        if len(found) < _SAMPLE // 2:
+            found |= dict(self._page())
+        return list(found.items())
+
+    def _page(self, **where: str) -> list[tuple[str, datetime]]:
+        answer = self._opened().list_objects_v2(Bucket=self._store.bucket, MaxKeys=_SAMPLE, **where)
+        return [(one["Key"], one["LastModified"]) for one in answer.get("Contents", [])]
+
+    def _opened(self) -> Any:
+        if self._client is None:
+            self._client = _client(self._store)
+        return self._client
+
+
+def _client(store: Store) -> Any:
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=store.endpoint,
+        region_name=store.region,
+        aws_access_key_id=store.access_key.text(),
+        aws_secret_access_key=store.secret_key.text(),
+        verify=store.ca_file or True,
+        config=Config(connect_timeout=3, read_timeout=15, s3={"addressing_style": "path"}),
+    )

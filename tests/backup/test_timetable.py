@@ -1,0 +1,93 @@
+"""Drills that nobody asks for: begun by the service itself, one at a time, and refused in a way that can be seen."""
+
+import re
+import socket
+
+import grpc
+import pytest
+
+from holdfast.backup.v1 import backup_service_pb2 as pb
+from tests.support.backup import Archived, Operator, Service, refused, wait_until
+
+METRICS = "metrics.sock"
+
+
+def scraped(service: Service) -> str:
+    """What a scraper gets; the operator socket is there first."""
+    wait_until((service.run / METRICS).exists, "the listener of metrics")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(service.run / METRICS))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nhost: metrics\r\nconnection: close\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def value(service: Service, series: str) -> float:
+    """The value of one series, -1 when it is not there."""
+    found = re.search(rf"^{re.escape(series)} (\S+)$", scraped(service), re.MULTILINE)
+    return float(found[1]) if found else -1.0
+
+
+def metrics_at(archived: Archived, name: str) -> str:
+    return f"unix:{archived.base / 'run' / name / METRICS}"
+
+
+@pytest.fixture(scope="module")
+def backed_up(service: Service) -> Service:
+    with Operator(service) as operator:
+        assert operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED
+        operator.status(advance=True)
+        operator.status(advance=True)
+    return service
+
+
+@pytest.mark.control("B3", "drills run on a schedule and their absence alerts")
+def test_light_and_deep_drills_run_by_themselves_and_are_counted(archived: Archived, backed_up: Service) -> None:
+    own = Service(
+        archived, "table", drill_light_seconds="1", drill_deep_seconds="2", drill_jitter_seconds="0",
+        metrics_address=metrics_at(archived, "table"),
+    )  # fmt: skip
+    own.start()
+    with Operator(own) as operator:
+        assert value(own, 'backup_last_good_drill_timestamp_seconds{kind="chosen"}') == 0.0
+
+        def good() -> dict[int, pb.Drill]:
+            listed = operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills
+            return {one.kind: one for one in listed if one.scheduled and one.state == pb.STATE_SUCCEEDED}
+
+        wait_until(lambda: {pb.DRILL_KIND_LIGHT, pb.DRILL_KIND_DEEP} <= set(good()), "a good drill of each kind")
+        light, deep = good()[pb.DRILL_KIND_LIGHT], good()[pb.DRILL_KIND_DEEP]
+        assert (light.full_checks, deep.full_checks) == (False, True)
+        assert not light.HasField("resolved_target_time")
+        assert deep.HasField("resolved_target_time")
+        for kind in ("light", "deep"):
+            assert value(own, f'backup_last_good_drill_timestamp_seconds{{kind="{kind}"}}') > 1e9
+            assert value(own, f'backup_last_drill_succeeded{{kind="{kind}"}}') == 1.0
+            assert value(own, f'backup_drill_rto_seconds{{kind="{kind}"}}') > 0.0
+        assert value(own, 'backup_drill_phase_seconds_count{phase="restore"}') >= 2.0
+    assert own.stop() == 0
+
+
+@pytest.mark.control("B3", "a drill that cannot succeed is refused before anything is touched")
+def test_a_drill_is_refused_while_the_disk_is_short_and_the_timetable_says_so(
+    archived: Archived, backed_up: Service
+) -> None:
+    own = Service(
+        archived, "short", drill_light_seconds="1", drill_jitter_seconds="0", drill_spare_bytes=str(1 << 50),
+        metrics_address=metrics_at(archived, "short"),
+    )  # fmt: skip
+    own.start()
+    series = 'backup_drill_refused_total{kind="light",reason="DISK_SHORT"}'
+    wait_until(lambda: value(own, series) >= 1.0, "the refused drill")
+    with Operator(own) as operator:
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "DISK_SHORT"):
+            operator.begin_drill()
+        assert operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills == []
+    assert own.leftovers == []
+    assert own.stop() == 0
+
+
+def test_a_service_without_a_timetable_drills_only_when_it_is_asked(archived: Archived, backed_up: Service) -> None:
+    with Operator(backed_up) as operator:
+        before = operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills
+        assert not any(one.scheduled for one in before)
+        assert operator.drill().state == pb.STATE_SUCCEEDED
