@@ -21,6 +21,7 @@ see deploy.stack.install.
     s3             {"endpoint", "ca_file"}
     mail_dir       directory in which the catcher writes each mail as one .eml file
     operator_socket  Unix socket of the operators' gRPC services
+    evidence_key_file  PEM of the public keys of evidence, for `holdfast evidence verify`
     cli            path of the `holdfast` launcher
     pids           {part: process id} at the time of writing
 """

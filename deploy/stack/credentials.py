@@ -12,7 +12,13 @@ from pathlib import Path
 from string import ascii_uppercase, digits
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from deploy.stack.layout import SERVICES
 from deploy.stack.pki import write
@@ -119,6 +125,12 @@ def fresh_signing_key() -> bytes:
     """An Ed25519 private key: PKCS #8 as PEM."""
     form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Ed25519PrivateKey.generate().private_bytes(*form)
+
+
+def public_key(signing_key: bytes) -> bytes:
+    """Of a key that fresh_signing_key made: PEM."""
+    private = load_pem_private_key(signing_key, password=None)
+    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _key(kid: str) -> Key:

@@ -104,6 +104,11 @@ class Layout:
         return self.home / "ca.pem"
 
     @property
+    def evidence_key_file(self) -> Path:
+        """The public keys of evidence, where anyone may read them."""
+        return self.home / "evidence.pem"
+
+    @property
     def stack_json(self) -> Path:
         """Where the running stack is described; see the package's own page."""
         return self.home / "stack.json"

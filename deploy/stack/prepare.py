@@ -17,6 +17,7 @@ from deploy import prometheus
 from deploy.envoy import config as envoy_config
 from deploy.pgbackrest import conf as pgbackrest
 from deploy.stack import pki
+from deploy.stack.credentials import public_key
 from deploy.stack.layout import SERVICES, as_root, service_ids
 from deploy.stack.parts import PLAIN, STANZA, Parts
 from deploy.stack.pki import write
@@ -41,6 +42,7 @@ def files(parts: Parts) -> None:
     if as_root():
         where.home.chmod(0o755)
     parts.vault.ensure()
+    public_keys(parts)
     certificates(parts)
     configurations(parts)
     parts.store.prepare()
@@ -66,6 +68,15 @@ def directories(parts: Parts) -> list[Path]:
     )
     named = [where.state, where.run, where.mail, where.conf, where.pki, where.secrets, where.operator_socket.parent]
     return [*named, *(where.state / name for name in in_state)]
+
+
+def public_keys(parts: Parts) -> None:
+    """Evidence's public key where anyone may read it, behind those that were used before."""
+    path = parts.where.evidence_key_file
+    known = path.read_text(encoding="ascii") if path.exists() else ""
+    own_key = public_key(parts.vault.text("backup/evidence_key").encode()).decode()
+    if own_key not in known:
+        changed(path, known + own_key, mode=0o644)
 
 
 def certificates(parts: Parts) -> None:

@@ -223,6 +223,7 @@ def describe(where: Layout, parts: Parts, supervisor: Supervisor, installed: str
         "s3": {"endpoint": parts.store.endpoint, "ca_file": str(where.ca_file)},
         "mail_dir": str(where.mail),
         "operator_socket": str(where.operator_socket),
+        "evidence_key_file": str(where.evidence_key_file),
         "cli": str(where.programs / "venv" / "bin" / "holdfast"),
         "pids": {name: state["pid"] for name, state in states.items() if state["pid"]},
     }

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from holdfast.backup.v1 import backup_service_pb2, backup_service_pb2_grpc
+from holdfast.backup.v1 import (
+    backup_service_pb2,
+    backup_service_pb2_grpc,
+    evidence_service_pb2,
+    evidence_service_pb2_grpc,
+    upkeep_service_pb2,
+    upkeep_service_pb2_grpc,
+)
 from holdfast.usertoken import Verifier, parse_keys
 from libs import clock, page, process
 from libs import ids as ids_
@@ -31,15 +38,17 @@ from services.backup.config import Config
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
 from services.backup.domain.evidence import Signer
+from services.backup.domain.schedule import Rules
+from services.backup.keeping import Keeping, Means, keeping
 from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
 from services.backup.ops.evidence import Evidence, Mirror
 from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
+from services.backup.ops.evidence_reader import EvidenceReader
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeper import Keeper
-from services.backup.ops.marks import Marks
 from services.backup.ops.marks import Marks
 from services.backup.ops.record import Recorder
 from services.backup.ops.recovery import Recovery
@@ -47,6 +56,8 @@ from services.backup.ops.run import Tools
 from services.backup.ops.timetable import Timetable
 from services.backup.rpc.backups import BackupServicer
 from services.backup.rpc.drills import DrillServicer
+from services.backup.rpc.upkeep import UpkeepServicer
+from services.backup.rpc.evidence import EvidenceServicer
 
 # Advancing the archive waits for it; every other call is short.
 _CALL_MARGIN_SECONDS = 30.0
@@ -76,17 +87,30 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     metrics, health = Metrics(), Health()
     figures = DrillFigures(metrics)
     drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, attester, now=now, ids=ids)
+    means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, now)
+    kept = _keeping(config, means, backups)
     recovery = Recovery(
-        database, engine, heartbeats, backups, drills, archive_wait_seconds=config.archive_wait_seconds, now=now
+        database,
+        engine,
+        heartbeats,
+        backups,
+        drills,
+        evidence,
+        archive_wait_seconds=config.archive_wait_seconds,
+        now=now,
     )
+    reader = EvidenceReader(evidence, recorder, now=now)
     tokens = page.Tokens(config.page_key.reveal())
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
-    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens))
+    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
+    served.append(_served_upkeep(kept, recorder, now))
     parts: list[process.Part] = [
         tracer,
         database,
         evidence,
         Keeper(lock, backups, drills, tools),
+        kept.watch,
+        kept.scheduler,
         Timetable(drills, engine, figures, every=_every(config), jitter=_seconds(config.drill_jitter_seconds), now=now),
         heartbeats,
         Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
@@ -126,6 +150,20 @@ def _evidence(config: Config, state: Path, database: Database, now: clock.Clock)
         )
         mirrors.append(StoreMirror(Offsite(bucket, state / "evidence" / "offsite.json"), now=now))
     return Evidence(journal, mirrors, period_seconds=config.evidence_seconds, now=now)
+
+
+def _keeping(config: Config, means: Means, backups: Backups) -> Keeping:
+    hours, minutes = (int(part) for part in config.full_backup_at.split(":"))
+    rules = Rules(
+        full_at=timedelta(hours=hours, minutes=minutes),
+        window=_seconds(config.full_backup_window_seconds),
+        between=_seconds(config.differential_seconds),
+        first_full=_seconds(config.first_backup_seconds),
+        expire=_seconds(config.expire_seconds),
+        verify=_seconds(config.verify_seconds),
+    )
+    inventory = _seconds(config.inventory_seconds)
+    return keeping(means, backups, rules, inventory=inventory, seed=config.stanza, enabled=config.schedule)
 
 
 def _every(config: Config) -> dict[Kind, timedelta]:
@@ -181,12 +219,20 @@ def _store(config: Config) -> Store:
     )
 
 
-def _served(backups: BackupServicer, drills: DrillServicer) -> list[Served]:
+def _served(backups: BackupServicer, drills: DrillServicer, evidence: EvidenceServicer) -> list[Served]:
     services = backup_service_pb2.DESCRIPTOR.services_by_name
+    kept = evidence_service_pb2.DESCRIPTOR.services_by_name["EvidenceService"]
     return [
         (backup_service_pb2_grpc.add_BackupServiceServicer_to_server, backups, services["BackupService"]),
         (backup_service_pb2_grpc.add_DrillServiceServicer_to_server, drills, services["DrillService"]),
+        (evidence_service_pb2_grpc.add_EvidenceServiceServicer_to_server, evidence, kept),
     ]
+
+
+def _served_upkeep(kept: Keeping, recorder: Recorder, now: clock.Clock) -> Served:
+    servicer = UpkeepServicer(kept.scheduler, kept.watch, kept.conditions, kept.exposures, recorder, now=now)
+    service = upkeep_service_pb2.DESCRIPTOR.services_by_name["UpkeepService"]
+    return upkeep_service_pb2_grpc.add_UpkeepServiceServicer_to_server, servicer, service
 
 
 def _doors(

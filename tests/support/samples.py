@@ -11,8 +11,10 @@ from google.protobuf.message import Message
 from holdfast.auth.v1 import auth_service_pb2 as auth
 from holdfast.auth.v1 import token_service_pb2 as token
 from holdfast.backup.v1 import backup_service_pb2 as backup
+from holdfast.backup.v1 import evidence_service_pb2 as evidence
 from holdfast.events.v1 import event_service_pb2 as events
 from holdfast.files.v1 import file_service_pb2 as files
+from holdfast.jobs.v1 import job_service_pb2 as jobs
 
 ABSENT = "0" * 26
 
@@ -62,6 +64,22 @@ def requests(user: str) -> Mapping[str, Message]:
             "GetDrill": backup.GetDrillRequest(name=f"drills/{ABSENT}"),
             "ListDrills": backup.ListDrillsRequest(),
             "WatchDrill": backup.WatchDrillRequest(name=f"drills/{ABSENT}"),
+        },
+        "holdfast.backup.v1.EvidenceService": {
+            "GetEvidenceStatus": evidence.GetEvidenceStatusRequest(),
+            "ExportEvidence": evidence.ExportEvidenceRequest(),
+        },
+        "holdfast.jobs.v1.JobService": {
+            "ListJobs": jobs.ListJobsRequest(),
+            "GetJob": jobs.GetJobRequest(name=f"jobs/{ABSENT}"),
+            "RetryJob": jobs.RetryJobRequest(name=f"jobs/{ABSENT}"),
+            "BulkRetryJobs": jobs.BulkRetryJobsRequest(filter=jobs.JobFilter(state=jobs.JOB_STATE_DEAD)),
+            "CancelJob": jobs.CancelJobRequest(name=f"jobs/{ABSENT}"),
+            "ListQueues": jobs.ListQueuesRequest(),
+            "PauseQueue": jobs.PauseQueueRequest(name="services/files/queues/default"),
+            "ResumeQueue": jobs.ResumeQueueRequest(name="services/files/queues/default"),
+            "GetGuard": jobs.GetGuardRequest(),
+            "ReleaseGuard": jobs.ReleaseGuardRequest(action=jobs.RELEASE_ACTION_REQUEUE),
         },
     }
     return {f"/{service}/{method}": made[service][method] for service in made for method in made[service]}

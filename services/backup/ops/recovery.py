@@ -13,6 +13,7 @@ from services.backup.domain.repository import Repository
 from services.backup.domain.status import Status, behind, foresight, undrilled, window
 from services.backup.ops.backups import Backups
 from services.backup.ops.drills import Drills
+from services.backup.ops.evidence import Evidence
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.store import archiver
 from services.backup.store import heartbeats as rows
@@ -31,6 +32,7 @@ class Recovery:
         heartbeats: Heartbeats,
         backups: Backups,
         drills: Drills,
+        evidence: Evidence,
         *,
         archive_wait_seconds: float,
         now: Clock,
@@ -40,6 +42,7 @@ class Recovery:
         self._heartbeats = heartbeats
         self._backups = backups
         self._drills = drills
+        self._evidence = evidence
         self._archive_wait_seconds = archive_wait_seconds
         self._now = now
 
@@ -60,6 +63,7 @@ class Recovery:
         drills = self._drills.list()
         late = undrilled(repository, drills[::-1], now=self._now())
         warnings += [late] if late else []
+        warnings += self._evidence.warnings()
         return Status(
             window=seen,
             waiting=archiving.waiting if archiving else 0,
