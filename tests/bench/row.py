@@ -4,7 +4,7 @@ import operator
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
 COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
@@ -14,7 +14,8 @@ COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 class Row:
     """ours and theirs: medians in *unit*; ratio: ours / theirs, or ours itself when the bar is a plain limit.
 
-    bar: a comparison such as "≥ 0.65". beside: the peer with its version, or what the limit is.
+    bar: a comparison such as "≥ 0.65", or "" for what is only reported and always holds. beside: the peer with its
+    version, or what the limit is. picture: file name and SVG of a curve.
     """
 
     id: str
@@ -28,10 +29,11 @@ class Row:
     holds: bool
     rounds: int
     conditions: str
+    picture: tuple[str, str] | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """The row as one JSON object."""
-        return asdict(self)
+        """The row as one JSON object, its picture by name."""
+        return asdict(self) | {"picture": self.picture and self.picture[0]}
 
 
 def judged(
@@ -63,6 +65,24 @@ def judged(
         rounds=len(ours),
         conditions=f"{machine()}; {conditions}" if conditions else machine(),
     )
+
+
+def reported(
+    *,
+    id_: str,
+    metric: str,
+    unit: str,
+    ours: Sequence[float],
+    beside: str,
+    theirs: Sequence[float] = (),
+    conditions: str = "",
+    picture: tuple[str, str] | None = None,
+) -> Row:
+    """A row that no bar judges."""
+    row = judged(
+        "≥ 0", id_=id_, metric=metric, unit=unit, ours=ours, beside=beside, theirs=theirs, conditions=conditions
+    )
+    return replace(row, bar="", picture=picture)
 
 
 def alternating(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
