@@ -62,6 +62,8 @@ class Vault:
             ("secret_key", identities["files"].secret_key),
         ):
             self._derived_bytes(f"files/s3_{field}", value.encode())
+        self._derived_bytes("backup/files_access_key", identities["files-read"].access_key.encode())
+        self._derived_bytes("backup/files_secret_key", identities["files-read"].secret_key.encode())
         self._derived_bytes("backup/evidence_access_key", identities["evidence"].access_key.encode())
         self._derived_bytes("backup/evidence_secret_key", identities["evidence"].secret_key.encode())
         self.once(f"{STACK}/owner_password", random_text)

@@ -47,6 +47,7 @@ class Grant:
 
 GRANTS: Mapping[str, Grant] = {
     "files": Grant("files", _READ + _WRITE),
+    "files-read": Grant("files", _READ),
     # It adds to the history of backups and cannot take from it: all it may remove is the mark of the newest one, which
     # pgBackRest sets anew after each backup.
     "backups": Grant("backups", _READ + _ADD, deletes="pgbackrest/backup/*/latest"),

@@ -66,6 +66,7 @@ def test_a_deep_drill_takes_a_moment_of_its_own_and_checks_every_page_and_entry(
     assert checks["foreign_keys"].count > 10
     assert checks["sequences"].count > 1
     assert checks["migrations"].count == 5
+    assert "held by the queue's guard" in checks["jobs_still"].detail
     assert checks["scrubbed"].count > 6
     assert all(check.elapsed_seconds > 0 for name, check in checks.items() if name in ("amcheck", "foreign_keys"))
 

@@ -43,9 +43,15 @@ def test_the_revisions_read_from_the_files_are_those_the_migration_runner_knows(
 
 
 def test_a_job_claimed_or_a_stranger_connected_in_a_copy_fails() -> None:
-    assert ladder.jobs(5, 0, 0).ok
-    assert ladder.jobs(5, 1, 0).failed
-    assert ladder.jobs(5, 0, 1).failed
+    assert ladder.jobs(5, 0, 0, may_run=False).ok
+    assert ladder.jobs(5, 1, 0, may_run=False).failed
+    assert ladder.jobs(5, 0, 1, may_run=False).failed
+
+
+def test_a_copy_whose_jobs_a_worker_would_run_fails_and_one_older_than_the_guard_does_not() -> None:
+    assert ladder.jobs(5, 0, 0, may_run=True).failed
+    assert "held by the queue's guard" in ladder.jobs(5, 0, 0, may_run=False).detail
+    assert ladder.jobs(5, 0, 0, may_run=None).ok
 
 
 def test_a_row_without_its_object_or_an_object_without_its_row_fails() -> None:

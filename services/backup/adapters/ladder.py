@@ -56,6 +56,8 @@ SELECT (SELECT count(*) FROM jobs.jobs WHERE state IN ('scheduled', 'ready', 'ru
 """
 
 
+_GUARDED = "SELECT to_regprocedure('jobs.may_run()') IS NOT NULL"
+_MAY_RUN = "SELECT jobs.may_run()"
 _MARKED = "SELECT to_regclass('backup.marks') IS NOT NULL"
 _MARK = "SELECT heartbeat, created_at, tenants, signature FROM backup.marks ORDER BY heartbeat DESC LIMIT 1"
 _BELOW = """
@@ -122,4 +124,6 @@ class Ladder:
         return mark.judge(newest, self._key, below=below, newest_beat=newest_beat)
 
     async def _jobs(self) -> Check:
-        return ladder.jobs(*(await self._copy.ask(_JOBS))[0])
+        guarded = (await self._copy.ask(_GUARDED))[0][0]
+        may_run = bool((await self._copy.ask(_MAY_RUN))[0][0]) if guarded else None
+        return ladder.jobs(*(await self._copy.ask(_JOBS))[0], may_run=may_run)

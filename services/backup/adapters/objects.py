@@ -137,5 +137,7 @@ def _client(store: Store) -> Any:
         aws_access_key_id=store.access_key.text(),
         aws_secret_access_key=store.secret_key.text(),
         verify=store.ca_file or True,
-        config=Config(connect_timeout=3, read_timeout=15, s3={"addressing_style": "path"}),
+        config=Config(
+            connect_timeout=3, read_timeout=15, retries={"total_max_attempts": 2}, s3={"addressing_style": "path"}
+        ),
     )

@@ -57,14 +57,20 @@ def migrations(found: Mapping[str, str], known: Mapping[str, tuple[str, ...]], *
     return Check("migrations", not wrong, len(known), _some(wrong) if wrong else good)
 
 
-def jobs(unfinished: int, claimed_since: int, sessions: int) -> Check:
-    """unfinished: jobs in the copy; claimed_since: those taken since it started; sessions: of anybody but the drill."""
+def jobs(unfinished: int, claimed_since: int, sessions: int, *, may_run: bool | None) -> Check:
+    """unfinished: jobs in the copy; claimed_since: those taken since it started; sessions: of anybody but the drill.
+
+    may_run: what the queue's guard says to a worker that would start on the copy; None in one older than the guard.
+    """
     faults = []
+    if may_run:
+        faults.append("the queue's guard would let workers run in a restored database")
     if claimed_since:
         faults.append(f"{claimed_since} jobs were claimed in the copy")
     if sessions:
         faults.append(f"{sessions} strangers are connected to the copy")
-    good = f"nobody works in the copy; {unfinished} unfinished jobs lie still"
+    held = "held by the queue's guard" if may_run is False else "older than the queue's guard"
+    good = f"nobody works in the copy; {unfinished} unfinished jobs lie still, {held}"
     return Check("jobs_still", not faults, unfinished, "; ".join(faults) or good)
 
 
