@@ -52,6 +52,7 @@ class Evidence:
         self._now = now
         self._waiting: deque[tuple[Entry, datetime]] = deque()
         self._order = threading.Lock()
+        self._news = {name: asyncio.Event() for name in self.mirrors}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def append(
@@ -68,6 +69,8 @@ class Evidence:
     async def append_entry(self, entry: Entry) -> None:
         """As append, of one made elsewhere."""
         await asyncio.to_thread(self.keep, entry)
+        for news in self._news.values():
+            news.set()
 
     def holds(self, kind: str, subject: str) -> bool:
         """Whether that has a record, or waits for one."""
@@ -141,6 +144,7 @@ class Evidence:
 
     async def _follow(self, mirror: Mirror) -> None:
         while True:
+            self._news[mirror.name].clear()
             if self._waiting:
                 await asyncio.to_thread(self._again)
             try:
@@ -150,7 +154,8 @@ class Evidence:
                 if mirror.name not in self.faults:
                     _log.warning("evidence_not_mirrored", mirror=mirror.name, fault=str(error))
                 self.faults[mirror.name] = str(error)
-            await asyncio.sleep(self._period_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news[mirror.name].wait(), self._period_seconds)
 
     def _again(self) -> None:
         with self._order:
