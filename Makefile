@@ -1,7 +1,7 @@
 # Every habit is a target; `make help` lists them. FORMAT=json makes those that report print one JSON object on standard output.
 SHELL := /bin/sh
 .SUFFIXES:
-.PHONY: help setup setup-dev up down status logs doctor tour test test-fast lint types fmt protos verify migrate bench bench-quick clean
+.PHONY: help setup setup-dev up down status logs doctor tour test test-fast faults lint types fmt protos verify migrate bench bench-quick clean
 
 H := .holdfast
 STACK := sh deploy/stack/verb.sh
@@ -46,6 +46,9 @@ test: setup-dev ## every test, on a stack of its own beside a running one; ONLY=
 
 test-fast: setup-dev ## the tests that need no stack
 	@$(TREE) $(DEV) -m pytest -q -m "not stack" tests/unit $(ONLY)
+
+faults: setup-dev ## every fault, longer: bounded, stops by itself
+	@$(TREE) $(DEV) -m pytest -q -s -m "faults or sweep" $(ONLY)
 
 lint: setup-dev ## ruff, the import walls, buf
 	@$(DEV) -m ruff check .
