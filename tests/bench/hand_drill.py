@@ -16,12 +16,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
+from botocore.config import Config
+
 from deploy.pgbackrest import conf
 from deploy.stack.parts import PLAIN, STANZA, Parts
 from deploy.stack.postgres import ADMIN, binaries
 from deploy.stack.prepare import own
+from deploy.stack.seaweed import REGION
 from deploy.stack.supervise import drop_prefix
-from services.backup.adapters import copy, isolation, questions
+from services.backup.adapters import copy, isolation, ladder, questions, scrub
 from services.backup.adapters.place import Place
 from tests.bench.own_stack import until
 
@@ -140,7 +144,7 @@ class HandDrill:
         probe = [str(self.parts.where.python), "-I", "-S", str(_adapters(self.parts) / "probe.py"), *targets]
         psql = [str(binaries() / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", str(place.sockets), "-U", ADMIN]
         answers = _run([*psql, cluster.database], _script(probe)).split(f"{DIVIDER}\n")
-        again, recovered, beats, tables, powers, archiving, inside = (answer.splitlines() for answer in answers)
+        again, recovered, beats, tables, powers, archiving, inside, *data = (answer.splitlines() for answer in answers)
         assert again == ["f"]
         assert recovered[0].startswith("f|")
         assert beats
@@ -152,6 +156,37 @@ class HandDrill:
         assert archiving[0].startswith("off|")
         assert {"listens 0", "interfaces 0", *(f"shut {target}" for target in targets)} == set(inside), inside
         assert set(_run(probe).splitlines()) >= {f"open {target}" for target in targets}
+        _judge(data)
+        self._compare_files()
+        amcheck = [str(binaries() / "pg_amcheck"), "-h", str(place.sockets), "-p", copy.PORT, "-U", ADMIN]
+        _run([*amcheck, "--no-password", "--install-missing", "--progress", "--jobs=2", cluster.database])
+        with self._phase("scrub"):
+            assert _run([*psql, cluster.database], _scrubbing()).splitlines()[-1] == "0"
+
+    def _compare_files(self) -> None:
+        """The store's objects, of which a stack without files has none and this database no rows."""
+        store = self.parts.store
+        pair = store.identities["files-read"]
+        client = boto3.session.Session().client(
+            "s3", endpoint_url=store.endpoint, region_name=REGION, aws_access_key_id=pair.access_key,
+            aws_secret_access_key=pair.secret_key, verify=str(self.parts.where.ca_file),
+            config=Config(s3={"addressing_style": "path"}),
+        )  # fmt: skip
+        for start in ("m", "0"):
+            assert client.list_objects_v2(Bucket="files", MaxKeys=200, StartAfter=start)["KeyCount"] == 0
+
+
+def _judge(data: Sequence[list[str]]) -> None:
+    """What was counted in the copy's rows, as the service judges it."""
+    revisions, orphans, sequences, marks, jobs, may_run = data
+    assert len(revisions) == 5
+    assert len(orphans) > 10
+    assert set(orphans) == {"0"}
+    assert all(int(last) >= int(most) for last, most in (line.split("|") for line in sequences))
+    assert len(marks) == len(ladder._REACHED)
+    assert set(marks) == {"0"}
+    assert jobs[0].endswith("|0|0")
+    assert may_run == ["f"]
 
 
 def _script(probe: Sequence[str]) -> str:
@@ -161,7 +196,33 @@ def _script(probe: Sequence[str]) -> str:
     beats = questions._BEATS.replace("%s", str(questions._NEWEST))
     asked = ["SELECT pg_is_in_recovery()", questions._RECOVERED, beats]
     asked += [questions._TABLES, questions._POWERS, questions._ARCHIVING, seen]
+    asked += [";".join([*ladder._HEAPS_ONLY, _each(ladder._REVISIONS)]), _each(ladder._FOREIGN_KEYS)]
+    asked += [_each(ladder._SEQUENCES), _marks(), ladder._JOBS, ladder._MAY_RUN]
     return f"\\echo {DIVIDER}\n".join(f"{question};\n" for question in asked)
+
+
+def _each(statements: str) -> str:
+    """Run every statement that a query of (name, statement) makes."""
+    return f"SELECT made.statement FROM ({statements}) AS made (name, statement) \\gexec\n"
+
+
+def _marks() -> str:
+    """How many tenants lie below the newest mark, kind by kind."""
+    newest = "(SELECT tenants FROM backup.marks ORDER BY heartbeat DESC LIMIT 1) AS newest"
+    return ";".join(
+        f"SELECT count(*) FROM {newest}, jsonb_each_text(newest.tenants -> '{kind}') AS m (tenant, value)"
+        f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {reached})"
+        for kind, (table, reached) in ladder._REACHED.items()
+    )
+
+
+def _scrubbing() -> str:
+    """The scrub for psql; it says how many passwords are left."""
+    roles = scrub._ROLES.replace("%s", f"'{ADMIN}'").replace("quote_ident(rolname)", "quote_ident(rolname) AS role")
+    taken = f"SELECT format('ALTER ROLE %s NOLOGIN PASSWORD NULL', role) FROM ({roles}) AS made \\gexec\n"
+    emptied = [f"TRUNCATE {table}" for table in scrub.EMPTIED]
+    blanked = [f"UPDATE {table} SET {values}" for table, values in scrub.BLANKED.items()]
+    return ";".join(["SET session_replication_role = replica", taken, *emptied, *blanked, f"{scrub._PASSWORDS};"])
 
 
 def _run(argv: Sequence[str], script: str = "") -> str:
