@@ -13,7 +13,7 @@ from functools import cache
 from google.protobuf import descriptor
 
 from holdfast.auth.v1 import auth_service_pb2, token_service_pb2
-from holdfast.backup.v1 import backup_service_pb2, evidence_service_pb2
+from holdfast.backup.v1 import backup_service_pb2, evidence_service_pb2, upkeep_service_pb2
 from holdfast.common.v1 import policy_pb2
 from holdfast.events.v1 import event_service_pb2
 from holdfast.files.v1 import file_service_pb2
@@ -22,6 +22,7 @@ CONTRACT: tuple[descriptor.FileDescriptor, ...] = (
     auth_service_pb2.DESCRIPTOR,
     token_service_pb2.DESCRIPTOR,
     backup_service_pb2.DESCRIPTOR,
+    upkeep_service_pb2.DESCRIPTOR,
     evidence_service_pb2.DESCRIPTOR,
     event_service_pb2.DESCRIPTOR,
     file_service_pb2.DESCRIPTOR,

@@ -39,7 +39,6 @@ from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
 from services.backup.domain.evidence import Signer
 from services.backup.domain.schedule import Rules
-from services.backup.keeping import Keeping, Means, keeping
 from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
@@ -49,6 +48,7 @@ from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.evidence_reader import EvidenceReader
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeper import Keeper
+from services.backup.ops.keeping import Keeping, Means, keeping
 from services.backup.ops.marks import Marks
 from services.backup.ops.record import Recorder
 from services.backup.ops.recovery import Recovery

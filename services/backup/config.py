@@ -1,11 +1,14 @@
 """Settings of the backup service; see libs.config for where they come from."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from libs.config import ServiceConfig, secret, setting
 from libs.secret import Secret
 from services.backup.domain.evidence import Signer
+
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,46 @@ class Config(ServiceConfig):
         unit="bytes",
         least=0,
     )
+    schedule: bool = setting("Whether backups, expiry and verification are begun by themselves.", default=True)
+    full_backup_at: str = setting("When the window of the daily full backup opens: HH:MM, UTC.", default="01:00")
+    full_backup_window_seconds: float = setting(
+        "How late in its window a full backup may begin; where exactly differs from day to day.",
+        default=3600.0,
+        unit="seconds",
+        least=0,
+        most=12 * 3600,
+    )
+    differential_seconds: float = setting(
+        "From one backup to the next between two full ones.", default=6 * 3600.0, unit="seconds", least=600, most=86400
+    )
+    first_backup_seconds: float = setting(
+        "How long a new installation is left alone before its first full backup.",
+        default=600.0,
+        unit="seconds",
+        least=0,
+        most=86400,
+    )
+    expire_seconds: float = setting(
+        "Between two expiries, which do not depend on backups.",
+        default=6 * 3600.0,
+        unit="seconds",
+        least=60,
+        most=86400,
+    )
+    verify_seconds: float = setting(
+        "Between two verifications, each of which reads the whole repository.",
+        default=86400.0,
+        unit="seconds",
+        least=600,
+        most=7 * 86400,
+    )
+    inventory_seconds: float = setting(
+        "Between two listings of all objects in the repository, which find holes and what is too old.",
+        default=900.0,
+        unit="seconds",
+        least=30,
+        most=86400,
+    )
     archive_wait_seconds: float = setting(
         "How long to wait for a segment to be archived.", default=60.0, unit="seconds", least=1, most=3600
     )
@@ -100,6 +143,8 @@ class Config(ServiceConfig):
         found = [f"HOLDFAST_{name.upper()} has to be an absolute path" for name in relative]
         if not (Path(self.postgres_binaries) / "postgres").is_file():
             found.append("HOLDFAST_POSTGRES_BINARIES has to hold the program postgres")
+        if not _TIME.fullmatch(self.full_backup_at):
+            found.append("HOLDFAST_FULL_BACKUP_AT has to be a time of day, HH:MM")
         if not all(uid.isdigit() for uid in self.operator_uids):
             found.append("HOLDFAST_OPERATOR_UIDS has to be numbers of users")
         if self.evidence_endpoint and not self.evidence_endpoint.startswith("https://"):

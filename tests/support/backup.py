@@ -234,6 +234,7 @@ class Service:
             "postgres_binaries": str(binaries()),
             "hidden_paths": str(self.archived.state),
             "heartbeat_seconds": "300",
+            "schedule": "false",
             "drill_light_seconds": "0",
             "drill_deep_seconds": "0",
         } | settings

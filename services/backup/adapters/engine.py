@@ -42,7 +42,7 @@ class Engine(Protocol):
         ...
 
     async def remove(self, label: str) -> None:
-        """Delete one backup and what builds on it; refused for the only full one."""
+        """Delete one backup, what builds on it, and WAL that no other needs; refused for the only full one."""
         ...
 
     async def create_stanza(self) -> None:

@@ -41,6 +41,11 @@ class Journal(Generic[T]):
         """Keep *document*; durable when this returns."""
         write(self.directory / f"{id}.json", json.dumps(document, indent=1) + "\n")
 
+    def remove(self, id: str) -> None:
+        """Forget the document; harmless when there is none."""
+        (self.directory / f"{id}.json").unlink(missing_ok=True)
+        sync_directory(self.directory)
+
     def load(self) -> dict[str, T]:
         """Every document that can be read, oldest first. Unreadable ones are left alone for a person to look at."""
         found: dict[str, T] = {}

@@ -17,7 +17,7 @@ from services.backup.adapters import command, pgbackrest_listing, pgbackrest_ver
 from services.backup.adapters.command import Finished
 from services.backup.adapters.pgbackrest_exits import judge
 from services.backup.adapters.pgbackrest_info import parse_info
-from services.backup.adapters.pgbackrest_options import PROBE_IO_SECONDS, options, retention
+from services.backup.adapters.pgbackrest_options import PROBE_IO_SECONDS, options, retention, retention_by_count
 from services.backup.domain.errors import EngineAway, EngineFailed
 from services.backup.domain.listing import Listing, began
 from services.backup.domain.repository import BackupType, Repository, Stored
@@ -114,8 +114,14 @@ class PgBackRest:
         judge("expire", done, self._log("expire"))
 
     async def remove(self, label: str) -> None:
-        """Delete one backup, all that builds on it, and the WAL before the oldest that is left."""
+        """Delete one backup, all that builds on it, and the WAL before the oldest full one that is left.
+
+        The retention by time keeps that WAL until every full left is as old as it asks for; one by count does not.
+        """
         done = await self._run("expire", self.expire_config, f"--set={label}", *retention(self.retention_days))
+        judge("expire", done, self._log("expire"))
+        left = sum(one.full for one in (await self.inspect()).backups)
+        done = await self._run("expire", self.expire_config, *retention_by_count(left, self.retention_days))
         judge("expire", done, self._log("expire"))
 
     async def create_stanza(self) -> None:

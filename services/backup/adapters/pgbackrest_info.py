@@ -29,7 +29,8 @@ def parse_info(text: str, stanza: str, *, log: Path = Path("/dev/null")) -> Repo
     EngineAway when that is because the store cannot be reached.
     """
     try:
-        stanzas = json.loads(text)
+        # Not strict: with a wrong cipher pass it quotes what it could not read, raw bytes and all.
+        stanzas = json.loads(text, strict=False)
         if not isinstance(stanzas, list):
             raise TypeError
         found = [one for one in stanzas if one["name"] == stanza]

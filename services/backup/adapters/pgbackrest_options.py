@@ -65,3 +65,14 @@ def retention(days: int) -> list[str]:
         # Manifests of backups long gone name files of the database.
         f"--repo1-retention-history={days}",
     ]
+
+
+def retention_by_count(fulls: int, days: int) -> list[str]:
+    """Keep all of *fulls*, which is how many there are, and no WAL from before the oldest. days: of old manifests."""
+    return [
+        "--repo1-retention-full-type=count",
+        f"--repo1-retention-full={fulls}",
+        "--repo1-retention-archive-type=full",
+        f"--repo1-retention-archive={fulls}",
+        f"--repo1-retention-history={days}",
+    ]

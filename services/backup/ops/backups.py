@@ -103,6 +103,10 @@ class Backups:
         own = self._board.get(id)
         return own.label if own is not None and own.label else id
 
+    def taken(self) -> bool:
+        """Whether this service has ever taken one."""
+        return any(backup.state is State.SUCCEEDED for backup in self._board.all())
+
     async def list(self) -> list[Backup]:
         """Newest first: what the repository holds, under our ids where we took it, and our running or failed ones."""
         return self.merge(await self._engine.inspect())

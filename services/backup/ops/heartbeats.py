@@ -57,6 +57,15 @@ class Heartbeats:
         except AppError:
             return _around(await asyncio.to_thread(self._ledger.beats), at)
 
+    async def within(self, segment: str) -> Beat | None:
+        """The newest beat that can be restored from an archive ending with *segment*; None when none is known."""
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return await rows.within(tx, segment)
+        except AppError:
+            known = await asyncio.to_thread(self._ledger.beats)
+            return next((beat for beat in reversed(known) if heartbeat.archived(beat, segment)), None)
+
     async def remembered(self) -> int:
         """The newest number in the ledger, 0 when it is empty; a database behind it has been restored."""
         known = await asyncio.to_thread(self._ledger.beats)

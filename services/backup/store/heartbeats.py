@@ -67,6 +67,14 @@ async def around(tx: Tx, at: datetime) -> list[Beat]:
     return [Beat(*tuple(row)) for row in rows]
 
 
+async def within(tx: Tx, segment: str) -> Beat | None:
+    """The newest beat whose commit lies in *segment* or before it; segment names of one timeline compare as text."""
+    inside = (heartbeats.c.timeline <= int(segment[:8], 16)) & (func.substr(heartbeats.c.wal, 9) <= segment[8:24])
+    rows = await tx.execute(select(*_COLUMNS).where(inside).order_by(heartbeats.c.sequence.desc()).limit(1))
+    row = rows.first()
+    return None if row is None else Beat(*tuple(row))
+
+
 async def switch_wal(tx: Tx) -> str:
     """End the current segment so that it can be archived; its name."""
     statement = select(func.pg_walfile_name(func.pg_switch_wal()))

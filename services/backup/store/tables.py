@@ -1,6 +1,19 @@
 """The schema backup, as SQLAlchemy Core sees it."""
 
-from sqlalchemy import BigInteger, BindParameter, Column, ColumnElement, DateTime, Integer, MetaData, Table, Text, cast
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    cast,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import UserDefinedType
 
@@ -67,4 +80,13 @@ evidence = Table(
     Column("subject", Text, nullable=False),
     Column("line", Text, nullable=False),
     Column("mirrored_at", DateTime(timezone=True), nullable=False),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("exposure_seconds", Float),
+    Column("waiting", BigInteger),
+    Column("broken", Boolean, nullable=False),
 )

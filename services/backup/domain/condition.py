@@ -1,0 +1,56 @@
+"""What stands wrong, for as long as it does: told to operators, metrics and the log when it begins and when it ends."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Self
+
+from services.backup.domain.progress import moment, stamp
+
+
+class Severity(Enum):
+    """CRITICAL: the promise of recovery is broken or will be. WARNING: it will be if nobody looks for days."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+
+
+class Name(Enum):
+    """Every condition there is; also the label of its metric."""
+
+    RPO_BROKEN = "rpo_broken"
+    DATA_PAST_CEILING = "data_past_ceiling"
+    LAST_GOOD_PAST_CEILING = "last_good_past_ceiling"
+    REPOSITORY_UNREADABLE = "repository_unreadable"
+    REPOSITORY_DAMAGED = "repository_damaged"
+    REPOSITORY_EMPTIED = "repository_emptied"
+    BACKUP_FAILING = "backup_failing"
+    EXPIRE_FAILING = "expire_failing"
+    VERIFY_FAILING = "verify_failing"
+    STANZA_FAILING = "stanza_failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """text: what is wrong, remedy: what to do, one sentence each. since: when it began."""
+
+    name: Name
+    severity: Severity
+    text: str
+    remedy: str
+    since: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as JSON."""
+        document: dict[str, Any] = stamp(asdict(self))
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """What to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        since = moment(document["since"])
+        if since is None:
+            raise ValueError("a condition has a beginning")
+        fields = {**document, "name": Name(document["name"]), "severity": Severity(document["severity"])}
+        return cls(**{**fields, "since": since})

@@ -1,0 +1,159 @@
+"""Keeping the repository as it should be: expiry, the hard end of thirty days, verification, the stanza."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from libs.clock import Clock
+from libs.db import Database
+from libs.errors import AppError
+from libs.observability import log
+from libs.principal import System
+from services.backup.adapters.engine import Engine
+from services.backup.adapters.exclusive import Exclusive
+from services.backup.domain import retention
+from services.backup.domain.condition import Name
+from services.backup.domain.errors import EngineFailed
+from services.backup.domain.repository import Repository, Server
+from services.backup.ops.conditions import Conditions
+from services.backup.ops.evidence import Evidence
+from services.backup.ops.record import Recorder
+from services.backup.store import archiver
+
+_log = log.get(__name__)
+_WHO = System("backup")
+
+
+class Upkeep:
+    """period: from one expiry to the next, so that what would grow too old in between goes now."""
+
+    def __init__(
+        self,
+        db: Database,
+        engine: Engine,
+        lock: Callable[[], Exclusive],
+        conditions: Conditions,
+        evidence: Evidence,
+        recorder: Recorder,
+        *,
+        period: timedelta,
+        now: Clock,
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._lock = lock
+        self._conditions = conditions
+        self._evidence = evidence
+        self._recorder = recorder
+        self._period = period
+        self._now = now
+
+    async def expire(self) -> None:
+        """Delete what is no longer to be kept. Raises BackupBusy, EngineAway and EngineFailed."""
+        began = self._now()
+        before = after = frozenset[str]()
+        try:
+            async with self._alone("expire"):
+                before = _labels(await self._engine.inspect())
+                await self._engine.expire()
+                held = await self._sweep(await self._engine.inspect())
+                after = _labels(held)
+        except AppError as error:
+            if error.reason != "BACKUP_BUSY":
+                facts = {"outcome": "failed", "began_at": began, "removed": 0, "reason": error.reason}
+                await self._evidence.append("expire", f"expiries/{began.isoformat()}", facts, {"fault": error.message})
+            raise
+        oldest = held.backups[0].started_at if held.backups else None
+        facts = {"outcome": "succeeded", "began_at": began, "removed": len(before - after), "kept": len(after)}
+        subject = f"expiries/{began.isoformat()}"
+        inner = {"removed": sorted(before - after)}
+        await self._evidence.append("expire", subject, {**facts, "oldest_backup_at": oldest}, inner)
+
+    async def verify(self) -> None:
+        """Read the whole repository again. Raises BackupBusy, EngineAway, and EngineFailed when anything is wrong."""
+        began = self._now()
+        subject = f"verifications/{began.isoformat()}"
+        try:
+            async with self._alone("verify"):
+                found = await self._engine.verify()
+        except AppError as error:
+            if error.reason != "BACKUP_BUSY":
+                facts = {"outcome": "failed", "began_at": began, "reason": error.reason}
+                await self._evidence.append("verify", subject, facts, {"fault": error.message})
+            raise
+        facts = {
+            "outcome": "succeeded" if found.ok else "failed",
+            "began_at": began,
+            "backups": found.backups,
+            "files": found.files,
+            "segments": found.segments,
+            "faults": len(found.faults),
+        }
+        inner = {"faults": list(found.faults[:50]), "leftovers": list(found.leftovers)}
+        await self._evidence.append("verify", subject, facts, inner)
+        if found.ok:
+            self._conditions.clear(Name.REPOSITORY_DAMAGED)
+            return
+        words = "; ".join(found.faults[:5])
+        remedy = "Do not delete anything; take a full backup now, then drill each older one (holdfast drill run)."
+        self._conditions.tell(Name.REPOSITORY_DAMAGED, f"The repository is damaged: {words}.", remedy)
+        raise EngineFailed(f"The repository is damaged: {words}. {remedy}", command="verify", faults=len(found.faults))
+
+    async def follow(self, held: Repository, *, taken: bool) -> bool:
+        """Make or upgrade the stanza when the server is not the one it knows; whether anything was done.
+
+        taken: whether backups are known to have been taken, so that an empty repository is a loss. Nothing is done
+        while the database is away. Raises BackupBusy, EngineAway and EngineFailed.
+        """
+        server = await self._server()
+        if server is None or held.server == server:
+            return False
+        if held.server is None and held.stanza:
+            return False
+        if not held.stanza and taken:
+            text = "The repository holds nothing any more, although backups had been taken into it."
+            remedy = "Find out who emptied it, and whether the store can give it back; a new full backup is taken."
+            self._conditions.tell(Name.REPOSITORY_EMPTIED, text, remedy)
+        async with self._alone("stanza"):
+            if held.stanza:
+                await self._engine.upgrade_stanza()
+            else:
+                await self._engine.create_stanza()
+        action = "stanza.upgraded" if held.stanza else "stanza.created"
+        _log.warning(action.replace(".", "_"), system_id=server.system_id, version=server.version)
+        await self._recorder.audit(_WHO, action, system_id=str(server.system_id), version=server.version)
+        return True
+
+    async def _sweep(self, held: Repository) -> Repository:
+        """The hard end, which the engine's own retention does not know."""
+        found = retention.sweep(held, now=self._now(), period=self._period)
+        for label in found.labels:
+            _log.warning("backup_swept", backup=label)
+            await self._engine.remove(label)
+        if found.kept:
+            text = f"Backup {found.kept} is older than 30 days and stays, for it is the last good full one."
+            remedy = "Mend what makes backups fail (holdfast backup schedule); it goes as soon as a new one is good."
+            self._conditions.tell(Name.LAST_GOOD_PAST_CEILING, text, remedy)
+        else:
+            self._conditions.clear(Name.LAST_GOOD_PAST_CEILING)
+        return await self._engine.inspect() if found.labels else held
+
+    async def _server(self) -> Server | None:
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return await archiver.server(tx)
+        except AppError:
+            return None
+
+    @asynccontextmanager
+    async def _alone(self, what: str) -> AsyncIterator[None]:
+        lock = self._lock()
+        await lock.take(what)
+        try:
+            yield
+        finally:
+            await lock.free()
+
+
+def _labels(held: Repository) -> frozenset[str]:
+    return frozenset(one.label for one in held.backups)

@@ -1,0 +1,269 @@
+"""Schedule, retention and the watch, on a real archiving cluster with a real encrypted repository."""
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from services.backup.domain.errors import BackupBusy, EngineFailed
+from services.backup.domain.exposure import minute
+from services.backup.domain.repository import BackupType
+from services.backup.domain.schedule import Task
+from tests.support.backup import Archived
+from tests.support.keeping import Clock, Keeper, gather, keeper, mould, own_cluster
+
+__all__ = ["mould", "own_cluster"]
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    made = keeper(own_cluster, "one")
+    yield made
+    await made.database.stop()
+
+
+@pytest.fixture
+async def two(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    made = keeper(own_cluster, "two")
+    yield made
+    await made.database.stop()
+
+
+async def fulls(one: Keeper) -> list[str]:
+    return [stored.label for stored in (await one.engine.inspect()).fulls()]
+
+
+@pytest.mark.control("B1", "a full backup is taken every day by itself")
+async def test_a_full_backup_is_taken_every_day_by_itself_and_once(one: Keeper) -> None:
+    assert await one.kept.scheduler.look() is Task.FULL
+    assert len(await fulls(one)) == 1
+    assert await one.kept.scheduler.look() is None
+    one.clock.ahead = DAY
+    done = [await one.kept.scheduler.look() for _ in range(5)]
+    assert (done[0], done.count(Task.FULL), done[-1]) == (Task.FULL, 1, None)
+    assert len(await fulls(one)) == 2
+    # Back by ten days: neither a storm nor a stall.
+    one.clock.ahead = -10 * DAY
+    done = [await one.kept.scheduler.look() for _ in range(5)]
+    assert (done.count(Task.FULL), done[-1]) == (1, None)
+    assert len(await fulls(one)) == 3
+    assert one.figure('runs_total{outcome="failed",task="full"}') == 0
+
+
+async def test_two_schedulers_never_take_two_backups(one: Keeper, two: Keeper) -> None:
+    """Two instances with state directories of their own, as on two hosts: only Postgres stands between them."""
+    assert sorted(map(str, await gather(one, two))) == sorted(map(str, [Task.FULL, None]))
+    assert len(await fulls(one)) == 1
+    assert [await gather(one, two) for _ in range(2)]
+    assert len(await fulls(one)) == 1
+
+
+async def test_another_host_is_shut_out_while_a_backup_runs_and_told_what_runs(one: Keeper, two: Keeper) -> None:
+    lock, other = one.exclusive(), two.exclusive()
+    await lock.take("backup 7")
+    assert lock.shared
+    with pytest.raises(BackupBusy, match="backup 7 is running on another host"):
+        await other.take("expire")
+    with pytest.raises(BackupBusy, match="backup 7 is running"):
+        await one.exclusive().take("expire")
+    await lock.free()
+    await other.take("expire")
+    await other.free()
+
+
+async def test_without_postgres_the_lock_of_the_machine_stands_alone(one: Keeper, own_cluster: Archived) -> None:
+    await one.full()
+    own_cluster.stop()
+    lock = one.exclusive()
+    await lock.take("verify")
+    assert not lock.shared
+    with pytest.raises(BackupBusy):
+        await one.exclusive().take("expire")
+    await lock.free()
+    # Expiry and verification need no database; the look itself needs none either.
+    one.kept.scheduler.ask(Task.VERIFY)
+    assert await one.kept.scheduler.look() is Task.VERIFY
+    one.kept.scheduler.ask(Task.EXPIRE)
+    assert await one.kept.scheduler.look() is Task.EXPIRE
+    assert one.conditions() == {}
+    assert (await one.kept.watch.look()).waiting is None
+
+
+@pytest.mark.control("B5", "expiry runs whether or not backups succeed, and nothing outlives thirty days")
+async def test_backups_of_more_than_thirty_days_ago_go_and_the_last_good_one_stays(one: Keeper) -> None:
+    first, second = await one.full(), await one.full()
+    one.clock.ahead = 31 * DAY
+    await one.kept.watch.look()
+    assert "data_past_ceiling" in one.conditions()
+    one.kept.scheduler.ask(Task.EXPIRE)
+    assert await one.kept.scheduler.look() is Task.EXPIRE
+    assert await fulls(one) == [second.label]
+    assert first.label not in (await one.engine.listing()).labels()
+    assert second.label in one.conditions()["last_good_past_ceiling"]
+
+    # A newer good one frees it.
+    third = await one.full()
+    one.kept.scheduler.ask(Task.EXPIRE)
+    await one.kept.scheduler.look()
+    assert await fulls(one) == [third.label]
+    one.clock.ahead = timedelta(0)
+    one.kept.scheduler.ask(Task.EXPIRE)
+    await one.kept.scheduler.look()
+    await one.kept.watch.look()
+    assert (await fulls(one), one.conditions()) == ([third.label], {})
+    # With the backups went the WAL that only they needed: the engine's own retention would have kept it for weeks.
+    assert min((await one.engine.listing()).segments("15-1")) == third.wal_start
+
+
+@pytest.mark.control("B5", "what is too old is found by listing the repository itself, and alarms")
+async def test_a_forgotten_object_that_no_list_of_the_engine_names_is_found(one: Keeper) -> None:
+    await one.full()
+    one.clock.ahead = 29 * DAY
+    await one.kept.watch.look()
+    assert (one.conditions(), one.figure("objects_past_ceiling")) == ({}, 0)
+    forgotten = one.archived.repository / "backup" / "holdfast" / "20260101-000000F" / "bundle" / "1"
+    forgotten.parent.mkdir(parents=True)
+    forgotten.write_bytes(b"left behind")
+    one.clock.ahead = 29 * DAY + timedelta(minutes=16)
+    await one.kept.watch.look()
+    assert "1 objects" in one.conditions()["data_past_ceiling"]
+    assert one.figure("objects_past_ceiling") == 1
+    assert one.figure("oldest_data_age_seconds") > 86400 * 300
+
+
+@pytest.mark.control("B2", "a hole in the archive breaks the RPO, is recorded, and is ended by a full backup at once")
+async def test_a_hole_in_the_archive_is_found_recorded_and_ended_by_a_full_backup_at_once(one: Keeper) -> None:
+    await one.full()
+    await one.advance(3)
+    restorable = (await one.heartbeats.recent())[-2]
+    await one.kept.watch.look()
+    assert (one.kept.watch.open, one.figure("rpo_broken")) == ([], 0)
+    await one.advance(2)
+    victim = one.segment(int(restorable.wal[16:], 16) + 1)
+    victim.unlink()
+
+    later = Clock(timedelta(minutes=16))
+    one.clock.ahead = later.ahead
+    assert not (await one.kept.watch.look()).broken  # seen once: it might still arrive
+    sample = await one.kept.watch.look()
+    assert sample.broken
+    (breach,) = one.kept.watch.open
+    assert (breach.first, breach.count, breach.lost_from) == (victim.name[:24], 1, restorable.created_at)
+    assert breach.first in one.conditions()["rpo_broken"]
+    assert one.figure("rpo_broken") == 1
+    # What lies behind the hole counts as lost, though all of it is archived.
+    assert sample.exposure_seconds == pytest.approx((one.clock() - restorable.created_at).total_seconds(), abs=5)
+
+    assert await one.kept.scheduler.look() is Task.FULL
+    healed = await one.kept.watch.look()
+    (ended,) = one.kept.watch.breaches
+    newest = (await one.engine.inspect()).fulls()[-1]
+    assert (ended.healed_by, ended.lost_until, one.kept.watch.open) == (newest.label, newest.ended_at, [])
+    assert not healed.broken
+    assert (one.conditions(), one.figure("rpo_broken")) == ({}, 0)
+    assert one.evidence.holds("rpo_breach", f"breaches/{ended.id}")
+    assert one.evidence.holds("rpo_breach_ended", f"breaches/{ended.id}")
+    # The hole itself stays in the archive, and is not declared again.
+    one.clock.ahead *= 3
+    assert [(await one.kept.watch.look()).broken for _ in range(3)] == [False] * 3
+
+
+async def test_what_the_engine_says_it_dropped_is_a_hole_before_anything_follows_it(one: Keeper) -> None:
+    await one.full()
+    await one.advance()
+    newest = (await one.engine.inspect()).archive_max
+    dropped = f"{newest[:16]}{int(newest[16:], 16) + 1:08X}"
+    log = one.archived.state / "pgbackrest" / "log" / "holdfast-archive-push-async.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"P00   WARN: dropped WAL file '{dropped}' because archive queue exceeded 1GB\n")
+    await one.kept.watch.look()
+    assert (await one.kept.watch.look()).broken
+    assert one.kept.watch.open[0].first == dropped
+
+
+@pytest.mark.control("B1", "every byte of the repository is read again on a timer of its own")
+async def test_a_flipped_byte_is_found_by_verification_although_the_engine_exits_with_zero(one: Keeper) -> None:
+    await one.full()
+    await one.advance(2)
+    one.kept.scheduler.ask(Task.VERIFY)
+    assert await one.kept.scheduler.look() is Task.VERIFY
+    assert (one.conditions(), one.kept.scheduler.attempts[Task.VERIFY].fault) == ({}, "")
+
+    bundle = next(one.archived.repository.rglob("bundle/1"))
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+    one.kept.scheduler.ask(Task.VERIFY)
+    assert await one.kept.scheduler.look() is Task.VERIFY
+    assert "damaged" in one.conditions()["repository_damaged"]
+    assert "verify_failing" in one.conditions()
+    attempt = one.kept.scheduler.attempts[Task.VERIFY]
+    assert (attempt.ok, attempt.again, attempt.good_at is not None) == (False, False, True)
+
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+    one.kept.scheduler.ask(Task.VERIFY)
+    await one.kept.scheduler.look()
+    assert one.conditions() == {}
+
+
+async def test_lost_lists_of_the_repository_are_told_and_no_backup_is_begun(one: Keeper) -> None:
+    await one.full()
+    for path in one.archived.repository.rglob("backup.info*"):
+        path.unlink()
+    await one.kept.watch.look()
+    assert "a file of the repository is missing" in one.conditions()["repository_unreadable"]
+    assert await one.kept.scheduler.look() is None
+    with pytest.raises(EngineFailed):
+        await one.engine.backup(BackupType.FULL, lambda _: None)
+
+
+async def test_a_wrong_cipher_pass_is_told_as_such(one: Keeper) -> None:
+    await one.full()
+    right = one.archived.config.read_text()
+    one.archived.config.write_text(right.replace("repo1-cipher-pass=only", "repo1-cipher-pass=not-only"))
+    await one.kept.watch.look()
+    assert "cipher pass" in one.conditions()["repository_unreadable"]
+    one.archived.config.write_text(right)
+    await one.kept.watch.look()
+    assert one.conditions() == {}
+
+
+async def test_a_server_that_is_another_one_gets_its_stanza_upgraded_and_a_full_backup_at_once(one: Keeper) -> None:
+    other = replace(one.archived.cluster, data_dir=one.archived.state / "other")
+    other.initialise()
+    shutil.rmtree(one.archived.repository / "archive")
+    shutil.rmtree(one.archived.repository / "backup")
+    one.archived.pgbackrest("stanza-create", "--no-online", f"--pg1-path={other.data_dir}")
+    one.archived.pgbackrest("backup", "--type=full", "--no-online", f"--pg1-path={other.data_dir}")
+    assert len(await fulls(one)) == 1
+    assert await one.kept.scheduler.look() is Task.FULL
+    held = await one.engine.inspect()
+    assert (held.database_id, len(held.backups), len(held.fulls())) == (2, 2, 1)
+    assert one.kept.scheduler.attempts[Task.FULL].slot == "database 2"
+
+
+async def test_exposures_measured_while_the_database_was_away_are_added_when_it_is_back(one: Keeper) -> None:
+    await one.full()
+    await one.advance()
+    begin = minute(one.clock())
+    await one.kept.watch.look()
+    one.archived.stop()
+    one.clock.ahead = timedelta(minutes=1)
+    alone = await one.kept.watch.look()
+    assert (await one.kept.exposures.history(begin - DAY, begin + DAY, timedelta(minutes=1)))[-1] == alone
+    one.archived.start()
+    one.clock.ahead = timedelta(minutes=2)
+    await one.kept.watch.look()
+    with one.archived.cluster.admin(one.archived.cluster.database) as connection:
+        rows = connection.execute("SELECT waiting IS NULL FROM backup.exposures ORDER BY minute").fetchall()
+    assert rows == [(False,), (True,), (False,)]
+    found = await one.kept.exposures.history(begin - DAY, begin + DAY, timedelta(days=1))
+    assert max(sample.exposure_seconds or 0 for sample in found) > 100
+    # Older than 35 days is forgotten.
+    one.clock.ahead = 36 * DAY
+    await one.kept.watch.look()
+    assert len(await one.kept.exposures.history(begin - DAY, begin + 40 * DAY, timedelta(minutes=1))) == 1
