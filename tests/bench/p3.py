@@ -31,7 +31,14 @@ STEADY: dict[int, Sequence[str]] = {
 def drains(found: Mapping[str, Side], server: Server, rounds: int, scale: float, shared: str) -> Iterator[Row]:
     """Drain-bound."""
     limit = Raw(server, int(400_000 * scale))
-    figures = alternating(rounds, *(side.drained for side in found.values()), limit.rate)
+    spent: dict[str, list[float]] = {name: [] for name in found}
+
+    def rate(name: str) -> float:
+        jobs_a_second, microseconds = found[name].drained()
+        spent[name].append(microseconds)
+        return jobs_a_second
+
+    figures = alternating(rounds, *(lambda name=name: rate(name) for name in found), limit.rate)
     taken = dict(zip([*found, "raw"], figures, strict=True))
     ours = found["ours"]
     for name, bar in DRAIN_BARS.items():
@@ -49,6 +56,10 @@ def drains(found: Mapping[str, Side], server: Server, rounds: int, scale: float,
     yield judged(
         "≥ 0.25", id_=ID, metric="drain", unit="jobs/s", ours=taken["ours"], beside=LABEL, theirs=taken["raw"],
         conditions=f"{shared}; {limit.jobs} rows, 2 tables, one index, no tenants, leases or handlers",
+    )  # fmt: skip
+    yield reported(
+        id_=ID, metric="processor time of the worker process a job", unit="µs", ours=spent["ours"],
+        beside=found["pgqueuer"].label, theirs=spent["pgqueuer"], conditions=shared,
     )  # fmt: skip
 
 

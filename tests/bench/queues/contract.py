@@ -7,7 +7,7 @@ processes of this machine share (CLOCK_MONOTONIC).
 schema         make the queue's tables
 put N          put N jobs as fast as the queue can; answers {"seconds"}
 drain N S      run one worker until N jobs that are there are finished durably, or for S seconds; answers {"seconds"
-               since its start, "first": seconds until its first job began, "handled"}
+               since its start, "first": seconds until its first job began, "handled", "cpu": its processor seconds}
 produce R S    put R jobs a second for S seconds, a group each 20 ms; answers {"sent", "seconds"}
 one N          put N jobs, one at a time, each on an idle queue; answers {"sent"}
 consume N S    run one worker; says "ready", runs N jobs, for S seconds at most; answers {"p50", "p95": seconds from
@@ -83,12 +83,12 @@ async def put(queue: Queue, jobs: float) -> dict[str, Any]:
 async def drain(queue: Queue, jobs: float, seconds: float) -> dict[str, Any]:
     """See the module."""
     count = Count(int(jobs))
-    began = time.monotonic()
+    began, spent = time.monotonic(), time.process_time()
     async with queue.worker(count.handle) as settled:
         if await count.within(seconds):
             await settled(count.wanted)
-        taken, handled = time.monotonic() - began, count.handled
-    return {"seconds": taken, "first": count.first - began, "handled": handled}
+        taken, handled, cpu = time.monotonic() - began, count.handled, time.process_time() - spent
+    return {"seconds": taken, "first": count.first - began, "handled": handled, "cpu": cpu}
 
 
 async def produce(queue: Queue, rate: float, seconds: float) -> dict[str, Any]:

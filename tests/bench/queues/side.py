@@ -56,13 +56,13 @@ class Side:
         assert answer["handled"] <= jobs, f"{self.label} ran {answer['handled']} of {jobs} jobs"
         return answer
 
-    def drained(self, jobs: int | None = None) -> float:
-        """Jobs a second that a fresh database with *jobs* jobs is drained at, from the worker's start."""
-        wanted, database = jobs or self.jobs, self.fresh()
-        self.put(database, wanted)
-        answer = self.drain(database, wanted)
-        assert answer["handled"] == wanted, f"{self.label} ran {answer['handled']} of {wanted} jobs"
-        return wanted / float(answer["seconds"])
+    def drained(self) -> tuple[float, float]:
+        """A fresh database is filled and drained: jobs a second from the worker's start, its processor µs a job."""
+        database = self.fresh()
+        self.put(database, self.jobs)
+        answer = self.drain(database, self.jobs)
+        assert answer["handled"] == self.jobs, f"{self.label} ran {answer['handled']} of {self.jobs} jobs"
+        return self.jobs / float(answer["seconds"]), float(answer["cpu"]) / self.jobs * 1e6
 
     def watched(self, jobs: int, seconds: float, producer: str, *numbers: float) -> dict[str, Any]:
         """What a worker of a fresh database answers while another process runs *producer*, which puts *jobs* jobs."""
