@@ -60,7 +60,7 @@ def test_stack_json_has_the_documented_schema(rough: Stack) -> None:
     document = rough.document
     assert set(document) == {
         "version", "revision", "name", "edge_url", "ca_file", "state_dir", "run_dir", "services", "postgres", "s3",
-        "mail_dir", "operator_socket", "cli", "pids",
+        "mail_dir", "operator_socket", "evidence_key_file", "cli", "pids",
     }  # fmt: skip
     assert document["version"] == 1
     assert set(document["services"]) == {"auth", "files", "events", "backup"}

@@ -1,10 +1,12 @@
 """What backups and drills say of themselves as evidence: which facts anybody may read, and which stay inside."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from libs.errors import AppError
 from services.backup.domain.backup import Backup
-from services.backup.domain.drill import Check, Drill, Phase
+from services.backup.domain.drill import Check, Drill, Kind, Phase
 from services.backup.domain.evidence import Entry, milliseconds
 from services.backup.domain.progress import Fault, State
 
@@ -55,6 +57,12 @@ def drill_entry(drill: Drill, circumstances: Mapping[str, Any]) -> Entry:
         "reason": _reason(drill.error),
     }
     return Entry("drill", f"drills/{drill.id}", facts, _inside(drill, circumstances))
+
+
+def refusal_entry(kind: Kind, error: AppError, *, at: datetime) -> Entry:
+    """The record of a drill that was due and could not begin; the same for all refusals of a day for one reason."""
+    facts = {"outcome": "failed", "type": kind, "scheduled": True, "ended_at": at, "reason": error.reason}
+    return Entry("drill", f"refusals/{at:%Y-%m-%d}/{kind.value}/{error.reason}", facts, {"error": error.message})
 
 
 def _inside(drill: Drill, circumstances: Mapping[str, Any]) -> Mapping[str, Any]:

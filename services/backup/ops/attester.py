@@ -1,9 +1,12 @@
 """Ended backups and drills into evidence, once each."""
 
+from datetime import datetime
+
+from libs.errors import AppError
 from services.backup.adapters.circumstances import Circumstances
 from services.backup.domain.backup import Backup
-from services.backup.domain.drill import Drill
-from services.backup.domain.testimony import backup_entry, drill_entry
+from services.backup.domain.drill import Drill, Kind
+from services.backup.domain.testimony import backup_entry, drill_entry, refusal_entry
 from services.backup.ops.evidence import Evidence
 
 
@@ -18,6 +21,10 @@ class Attester:
         """The record of *ended*; nothing when there is one."""
         if not self._evidence.holds("backup", f"backups/{ended.id}"):
             await self._evidence.append_entry(backup_entry(ended, await self._circumstances.now()))
+
+    async def refused(self, kind: Kind, error: AppError, *, at: datetime) -> None:
+        """The record of a scheduled drill that could not begin: one for each day and reason."""
+        await self._evidence.append_entry(refusal_entry(kind, error, at=at))
 
     async def drill(self, ended: Drill) -> None:
         """The record of *ended*; nothing when there is one."""

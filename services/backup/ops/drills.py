@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from libs.clock import Clock
+from libs.errors import AppError
 from libs.observability import log
 from libs.principal import Principal
 from services.backup.adapters import remains
@@ -139,6 +140,10 @@ class Drills:
         for drill in self._board.all():
             if drill.state in _OVER:
                 await self._attester.drill(drill)
+
+    async def refused(self, kind: Kind, error: AppError) -> None:
+        """Evidence that a drill of the timetable could not begin."""
+        await self._attester.refused(kind, error, at=self._now())
 
     async def settle(self, seconds: float) -> None:
         """Let a running drill end within *seconds*, then end it; its copy is removed either way."""

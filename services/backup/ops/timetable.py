@@ -63,6 +63,7 @@ class Timetable:
             except AppError as error:
                 _log.warning("drill_refused", kind=kind.value, reason=error.reason, fault=error.message)
                 self._figures.refused(kind, error.reason)
+                await self._drills.refused(kind, error)
                 self._not_before[kind] = self._now() + _AFTER_REFUSAL
         return None
 
