@@ -77,12 +77,13 @@ _CLAIM = text(
 _PROMOTE = text(
     f"""
     WITH due AS MATERIALIZED (
-        SELECT id FROM jobs.jobs WHERE service = :service AND state = 'scheduled' AND run_at <= clock_timestamp()
+        SELECT ctid AS place FROM jobs.jobs
+        WHERE service = :service AND state = 'scheduled' AND run_at <= (SELECT clock_timestamp())
         AND run_at > coalesce(CAST(:since AS timestamptz), '-infinity') - interval '1 minute'
         ORDER BY run_at, id LIMIT {_PROMOTION_PAGE} FOR UPDATE SKIP LOCKED
     ), moved AS (
-        UPDATE jobs.jobs SET state = 'ready' WHERE id = ANY (ARRAY(SELECT id FROM due)) AND service = :service
-        AND state = 'scheduled' RETURNING service, queue, organization_id, priority, id, run_at
+        UPDATE jobs.jobs SET state = 'ready' WHERE ctid = ANY (ARRAY(SELECT place FROM due)) AND service = :service
+        RETURNING service, queue, organization_id, priority, id, run_at
     ), {hot.INSERT.format(source="moved ORDER BY run_at, id")}
     SELECT (SELECT count(*) FROM moved) AS moved, clock_timestamp() AS at
     """  # noqa: S608 - only constants of this module are put together

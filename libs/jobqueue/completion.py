@@ -13,7 +13,7 @@ from libs.errors import AppError, Kind
 from libs.jobqueue import hot
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.job import Completed, Lease
-from libs.jobqueue.plan import PINNED
+from libs.jobqueue.plan import PINNED, RUNNING
 from libs.principal import System
 
 FINISHED = frozenset(("done", "discarded", "cancelled"))
@@ -25,7 +25,7 @@ _TOLD = """
             CAST(:ats AS timestamptz[]), CAST(:delays AS double precision[]), CAST(:errors AS text[]))
             AS told (id, lease, kind, at, delay_seconds, error)
     )"""
-_FENCE = "j.id = t.id AND j.lease = t.lease AND j.service = :service AND j.state = 'running'"
+_FENCE = f"j.id = t.id AND j.lease = t.lease AND j.service = :service AND {RUNNING}"
 
 # Most jobs are simply done: two columns are told of them instead of six.
 _DONE = """

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from libs.db import Tx
 from libs.jobqueue.completion import StaleLease
 from libs.jobqueue.job import JobInvalid, Lease
+from libs.jobqueue.plan import RUNNING
 
 MAX_PROGRESS_BYTES = 16 * 1024
 
@@ -16,8 +17,10 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 # As JSON writes a zero character; an escaped backslash before "u0000" is text.
 _ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SAVE = text(
-    "UPDATE jobs.jobs SET progress = CAST(:progress AS jsonb)"
-    " WHERE id = :id AND lease = :lease AND service = :service AND state = 'running' RETURNING id"
+    f"""
+    UPDATE jobs.jobs j SET progress = CAST(:progress AS jsonb)
+    WHERE j.id = :id AND j.lease = :lease AND j.service = :service AND {RUNNING} RETURNING j.id
+    """  # noqa: S608 - a constant of ours
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from libs.jobqueue.plan import RUNNING
 from libs.jobqueue.rescue import GRACE_SECONDS, OVERRUN, overrun
 from libs.observability import log
 
@@ -18,11 +19,11 @@ _log = log.get(__name__)
 _BEAT = (
     "INSERT INTO jobs.workers (id, service) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp()"
 )
-_STILL_HELD = (
-    "SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)"
-    " JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease"
-    " WHERE j.service = %s AND j.state = 'running' AND j.worker_id = %s"
-)
+_STILL_HELD = f"""
+    SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)
+    JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease
+    WHERE j.service = %s AND {RUNNING} AND j.worker_id = %s
+    """  # noqa: S608 - a constant of ours
 # The row stays, as a dead worker's, for whoever looks after what this one may still have held.
 _LEAVE = "UPDATE jobs.workers SET beat_at = '-infinity' WHERE id = %s AND service = %s"
 

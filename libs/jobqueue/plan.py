@@ -8,3 +8,9 @@ PINNED = text(
     " set_config('jit', 'off', true)"
 )
 """For the rest of the transaction: index scans and nested loops only, however empty or full the tables look."""
+
+RUNNING = "j.state || '' = 'running'"
+"""That j runs, said so that no partial index answers it: only its id finds such a row. While few jobs are thought to
+run, walking the index of all that do would seem cheaper, and that one holds each job that ever ran and cannot be
+cleaned away yet.
+"""

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from libs.db import Database
 from libs.jobqueue import hot, inbox
 from libs.jobqueue.enqueue import channel
-from libs.jobqueue.plan import PINNED
+from libs.jobqueue.plan import PINNED, RUNNING
 from libs.principal import System
 
 MAX_CRASHES = 3
@@ -31,7 +31,7 @@ _TAKE_BACK = f"""
             state = CASE WHEN j.crashes + 1 >= :most THEN 'dead' ELSE 'ready' END,
             finished_at = CASE WHEN j.crashes + 1 >= :most THEN clock_timestamp() END,
             error = l.why, worker_id = NULL, deadline_at = NULL
-        FROM lost l WHERE j.id = l.id AND j.lease = l.lease AND j.service = :service AND j.state = 'running'
+        FROM lost l WHERE j.id = l.id AND j.lease = l.lease AND j.service = :service AND {RUNNING}
         RETURNING j.id, j.service, j.queue, j.type, j.organization_id, j.priority, j.state
     ), {hot.INSERT.format(source="changed WHERE state = 'ready' ORDER BY id")}"""  # noqa: S608 - constants of this module
 _RESCUE = text(
@@ -57,7 +57,7 @@ _OVERRUN = text(
         SELECT j.id, j.lease, 'the deadline passed' AS why
         FROM unnest(CAST(:ids AS text[]), CAST(:leases AS bigint[])) AS held (id, lease)
         JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease
-        WHERE j.service = :service AND j.state = 'running'
+        WHERE j.service = :service AND {RUNNING}
         AND j.deadline_at + :grace * interval '1 second' < clock_timestamp()
         ORDER BY j.id FOR UPDATE OF j
     ), {_TAKE_BACK}
