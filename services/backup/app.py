@@ -39,6 +39,7 @@ from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
 from services.backup.domain.evidence import Signer
 from services.backup.domain.schedule import Rules
+from services.backup.ops import evidence_figures
 from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
@@ -100,6 +101,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         now=now,
     )
     reader = EvidenceReader(evidence, recorder, now=now)
+    evidence_figures.show(metrics, evidence)
     tokens = page.Tokens(config.page_key.reveal())
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
