@@ -97,6 +97,8 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         backups,
         drills,
         evidence,
+        kept.watch,
+        kept.conditions,
         archive_wait_seconds=config.archive_wait_seconds,
         now=now,
     )

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from holdfast.cli import main
-from tests.support.backup import Service
+from tests.support.backup import Service, wait_until
 
 PHASES = ["select", "restore", "replay", "promote", "check", "scrub", "teardown"]
 
@@ -74,3 +74,34 @@ def test_a_service_that_is_not_there_has_its_own_exit_code(service: Service) -> 
     gone = CliRunner().invoke(main, ["recovery", "status", "--socket", str(service.run / "nothing.sock")])
     assert gone.exit_code == 4
     assert "does not answer" in gone.stderr
+
+
+def test_the_schedule_says_what_comes_next_and_what_is_asked_for_is_done(
+    service: Service, drilled: dict[str, Any]
+) -> None:
+    """The schedule is off here, so that nothing happens by itself; what an operator asks for happens."""
+    found = answer(service, "backup", "schedule")
+    assert (found["enabled"], found["conditions"]) == (False, [])
+    tasks = {one["task"]: one for one in found["tasks"]}
+    assert set(tasks) == {"TASK_FULL", "TASK_DIFFERENTIAL", "TASK_EXPIRE", "TASK_VERIFY"}
+    assert tasks["TASK_FULL"]["reason"].startswith("the daily full backup of ")
+    assert answer(service, "backup", "run", "verify") == {"task": "verify"}
+
+    def verified() -> bool:
+        listed = answer(service, "backup", "schedule")["tasks"]
+        return any(one["task"] == "TASK_VERIFY" and "last_good_time" in one for one in listed)
+
+    wait_until(verified, "the verification that was asked for")
+    shown = call(service, "backup", "schedule")
+    assert shown.exit_code == 0, shown.output
+    assert "the schedule is off" in shown.stdout
+    assert call(service, "backup", "run", "nothing").exit_code == 2
+
+
+def test_the_history_of_exposure_is_shown(service: Service, drilled: dict[str, Any]) -> None:
+    found = answer(service, "recovery", "history", "--hours", "1", "--points", "60")
+    assert found["points"]
+    assert all(one["exposure_seconds"] < 3600 for one in found["points"] if "exposure_seconds" in one)
+    shown = call(service, "recovery", "history")
+    assert shown.exit_code == 0, shown.output
+    assert "parts" in shown.stdout

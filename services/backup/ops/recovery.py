@@ -7,14 +7,17 @@ from libs.db import Database
 from libs.errors import AppError
 from libs.principal import System
 from services.backup.adapters.engine import Engine
+from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import Repository
 from services.backup.domain.status import Status, behind, foresight, undrilled, window
 from services.backup.ops.backups import Backups
+from services.backup.ops.conditions import Conditions
 from services.backup.ops.drills import Drills
 from services.backup.ops.evidence import Evidence
 from services.backup.ops.heartbeats import Heartbeats
+from services.backup.ops.watch import Watch
 from services.backup.store import archiver
 from services.backup.store import heartbeats as rows
 
@@ -33,6 +36,8 @@ class Recovery:
         backups: Backups,
         drills: Drills,
         evidence: Evidence,
+        watch: Watch,
+        conditions: Conditions,
         *,
         archive_wait_seconds: float,
         now: Clock,
@@ -43,6 +48,8 @@ class Recovery:
         self._backups = backups
         self._drills = drills
         self._evidence = evidence
+        self._watch = watch
+        self._conditions = conditions
         self._archive_wait_seconds = archive_wait_seconds
         self._now = now
 
@@ -57,13 +64,14 @@ class Recovery:
                 "The database's newest heartbeat is behind the one on disk: it has been restored or replaced."
             )
         taken = self._backups.merge(repository) if repository else []
-        seen = window(repository, beats, now=self._now())
+        seen = self._watch.limited(window(repository, beats, now=self._now()))
         if repository and not taken:
             warnings.append("There is no backup.")
         drills = self._drills.list()
         late = undrilled(repository, drills[::-1], now=self._now())
         warnings += [late] if late else []
         warnings += self._evidence.warnings()
+        warnings += self._standing()
         return Status(
             window=seen,
             waiting=archiving.waiting if archiving else 0,
@@ -94,6 +102,11 @@ class Recovery:
                 raise EngineAway("The newest WAL segment was not archived in time.", wal=ended)
             await asyncio.sleep(_POLL_SECONDS)
         return beat
+
+    def _standing(self) -> list[str]:
+        """What stands wrong, but for what was just found out anew."""
+        found = [one for one in self._conditions.standing() if one.name is not Name.REPOSITORY_UNREADABLE]
+        return [f"{one.text} {one.remedy}" for one in found]
 
     async def _repository(self, warnings: list[str]) -> Repository | None:
         try:

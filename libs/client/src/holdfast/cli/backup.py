@@ -1,4 +1,4 @@
-"""`holdfast backup create|list|show|watch`."""
+"""`holdfast backup create|list|show|watch|schedule|run`."""
 
 import builtins
 import sys
@@ -8,8 +8,11 @@ import grpc
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1 import upkeep_service_pb2 as upkeep
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
+from holdfast.backup.v1.upkeep_service_pb2_grpc import UpkeepServiceStub
 from holdfast.cli import show as showing
+from holdfast.cli import upkeep as upkeep_view
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
@@ -89,6 +92,36 @@ def watch(name: str, as_json: bool, path: str) -> None:
     with connected(path) as channel:
         ended = _follow(BackupServiceStub(channel), pb.Backup(name=_named(name)), as_json)
     _end(ended, as_json)
+
+
+@backup.command()
+@json_option
+@socket_option
+def schedule(as_json: bool, path: str) -> None:
+    """What is done next by itself and why, and what stands wrong; exit code 1 when something does."""
+    with connected(path) as channel:
+        found = UpkeepServiceStub(channel).GetSchedule(upkeep.GetScheduleRequest(), timeout=CALL_SECONDS)
+    if as_json:
+        print_json(found)
+    else:
+        upkeep_view.schedule(console, found)
+    if found.conditions:
+        sys.exit(ENDED_BADLY)
+
+
+@backup.command()
+@click.argument("task", type=click.Choice([*upkeep_view.TASKS]))
+@json_option
+@socket_option
+def run(task: str, as_json: bool, path: str) -> None:
+    """Have a task done as soon as nothing else runs."""
+    with connected(path) as channel:
+        asked = upkeep.RunTaskRequest(task=upkeep_view.TASKS[task])
+        UpkeepServiceStub(channel).RunTask(asked, timeout=CALL_SECONDS)
+    if as_json:
+        print_json({"task": task})
+    else:
+        console.print(f"{task} will be done as soon as nothing else runs; see: holdfast backup schedule")
 
 
 def _all(channel: grpc.Channel) -> builtins.list[pb.Backup]:

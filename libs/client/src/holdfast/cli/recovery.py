@@ -1,12 +1,16 @@
-"""`holdfast recovery status`."""
+"""`holdfast recovery status|history`."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1 import upkeep_service_pb2 as upkeep
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
+from holdfast.backup.v1.upkeep_service_pb2_grpc import UpkeepServiceStub
 from holdfast.cli import show as showing
+from holdfast.cli import upkeep as upkeep_view
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
@@ -16,6 +20,9 @@ from holdfast.cli.operator import (
     print_json,
     socket_option,
 )
+
+# Where the promise of RPO is broken: fifteen minutes.
+_ALARM_SECONDS = 900.0
 
 
 @click.group()
@@ -41,6 +48,24 @@ def status(advance: bool, as_json: bool, path: str) -> None:
             console.print(line, markup=False)
     if found.warnings:
         sys.exit(ENDED_BADLY)
+
+
+@recovery.command()
+@click.option("--hours", type=click.FloatRange(min=0.1, max=35 * 24), default=24.0, help="How far back.")
+@click.option("--points", type=click.IntRange(1, 2000), default=96, help="Into how many parts the time is cut.")
+@json_option
+@socket_option
+def history(hours: float, points: int, as_json: bool, path: str) -> None:
+    """What a loss would have cost, over time; the worst of each part."""
+    asked = upkeep.ListExposuresRequest(points=points)
+    asked.end_time.FromDatetime(datetime.now(UTC))
+    asked.begin_time.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
+    with connected(path) as channel:
+        found = UpkeepServiceStub(channel).ListExposures(asked, timeout=CALL_SECONDS)
+    if as_json:
+        print_json(found)
+    else:
+        upkeep_view.history(console, found, _ALARM_SECONDS)
 
 
 def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
