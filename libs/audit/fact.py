@@ -14,7 +14,7 @@ ALLOWED = frozenset(
         "account", "actor", "audience", "backup", "bytes", "cause", "channel", "class", "code", "count",
         "drill", "epoch", "event", "expires_at", "file", "generation", "job", "kid", "kind", "label", "lease",
         "level", "link", "method", "mode", "new_state", "offset", "old_state", "operator", "organization",
-        "phase", "policy", "reason", "request", "restore", "resource", "role", "route", "scope", "scopes",
+        "phase", "policy", "queue", "reason", "request", "restore", "resource", "role", "route", "scope", "scopes",
         "service", "session", "sessions", "size_bytes", "source", "state", "stream", "target", "tier", "type",
         "upload", "user", "version",
     )

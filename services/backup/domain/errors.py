@@ -73,3 +73,27 @@ class EvidenceDamaged(AppError):
     """The journal of evidence is not what was signed; facts: path, record. Its copies have what it had."""
 
     kind, reason = Kind.INTERNAL, "EVIDENCE_DAMAGED"
+
+
+class JobNotFound(AppError):
+    """Neither an unfinished job nor one in the history has this id."""
+
+    kind, reason = Kind.NOT_FOUND, "JOB_NOT_FOUND"
+
+
+class JobStateUnfit(AppError):
+    """The job's state does not allow what was asked; facts: job, state."""
+
+    kind, reason = Kind.PRECONDITION, "JOB_STATE_UNFIT"
+
+
+class JobKeyTaken(AppError):
+    """Another unfinished job has the unique key; facts: job, other."""
+
+    kind, reason = Kind.PRECONDITION, "JOB_KEY_TAKEN"
+
+
+class GuardOpen(AppError):
+    """Jobs may run: there is nothing to release."""
+
+    kind, reason = Kind.PRECONDITION, "GUARD_OPEN"

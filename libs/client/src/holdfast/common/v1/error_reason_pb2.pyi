@@ -132,6 +132,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The service ended while the backup or drill was under way."""
     ERROR_REASON_EVIDENCE_DAMAGED: _ErrorReason.ValueType  # 54
     """The journal of evidence is not what was signed; its mirrors have what it had."""
+    ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 55
+    """No such job, or its history is no longer kept."""
+    ERROR_REASON_JOB_STATE_UNFIT: _ErrorReason.ValueType  # 56
+    """The job is in a state that does not allow it."""
+    ERROR_REASON_JOB_KEY_TAKEN: _ErrorReason.ValueType  # 57
+    """Another unfinished job has the job's unique key."""
+    ERROR_REASON_GUARD_OPEN: _ErrorReason.ValueType  # 58
+    """Nothing is held: jobs may run."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -246,4 +254,12 @@ ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 53
 """The service ended while the backup or drill was under way."""
 ERROR_REASON_EVIDENCE_DAMAGED: ErrorReason.ValueType  # 54
 """The journal of evidence is not what was signed; its mirrors have what it had."""
+ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 55
+"""No such job, or its history is no longer kept."""
+ERROR_REASON_JOB_STATE_UNFIT: ErrorReason.ValueType  # 56
+"""The job is in a state that does not allow it."""
+ERROR_REASON_JOB_KEY_TAKEN: ErrorReason.ValueType  # 57
+"""Another unfinished job has the job's unique key."""
+ERROR_REASON_GUARD_OPEN: ErrorReason.ValueType  # 58
+"""Nothing is held: jobs may run."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
