@@ -38,6 +38,8 @@ FILE = Pattern("organizations/{organization}/users/{user}/files/{file}")
 EVENT = Pattern("organizations/{organization}/users/{user}/events/{event}")
 BACKUP = Pattern("backups/{backup}")
 DRILL = Pattern("drills/{drill}")
+JOB = Pattern("jobs/{job}")
+QUEUE = Pattern("services/{service}/queues/{queue}")
 
 
 def own(pattern: Pattern, name: str, caller: User, *, field: str = "name") -> dict[str, str]:

@@ -18,7 +18,17 @@ _OWN_QUEUE_ROWS: set[Grant] = {
     ("table", "jobs.queues", "SELECT"),
     ("function", "jobs.may_run", "EXECUTE"),
     ("function", "jobs.rotate", "EXECUTE"),
+    ("function", "jobs.figures", "EXECUTE"),
 }
+_ALL_JOBS: set[Grant] = {
+    ("function", f"jobs.{name}", "EXECUTE")
+    for name in (
+        *("list_jobs", "get_job", "retry_job", "retry_page", "cancel_job", "pause_queue", "resume_queue"),
+        *("queue_figures", "guard_told", "hold", "accept_timeline", "open_guard", "quarantine", "sweep_ready"),
+        "release_page",
+    )
+}
+"""Every service's jobs, for the operators' plane: functions of the owner that each do one thing."""
 _AUDIT: set[Grant] = {("table", "audit.entries", "INSERT")}
 _PUBLISHERS = ("auth", "files", "backup")
 
@@ -34,6 +44,7 @@ def closed(service: str) -> frozenset[Grant]:
     if service in _PUBLISHERS:
         found |= {("function", "events.append", "EXECUTE")}
     if service == "backup":
+        found |= _ALL_JOBS
         found |= {
             ("function", f"pg_catalog.{name}", "EXECUTE") for name in ("pg_switch_wal", "pg_ls_archive_statusdir")
         }

@@ -17,16 +17,20 @@ from holdfast.backup.v1 import backup_service_pb2, evidence_service_pb2, upkeep_
 from holdfast.common.v1 import policy_pb2
 from holdfast.events.v1 import event_service_pb2
 from holdfast.files.v1 import file_service_pb2
+from holdfast.jobs.v1 import job_service_pb2
 
 CONTRACT: tuple[descriptor.FileDescriptor, ...] = (
     auth_service_pb2.DESCRIPTOR,
     token_service_pb2.DESCRIPTOR,
     backup_service_pb2.DESCRIPTOR,
-    upkeep_service_pb2.DESCRIPTOR,
     evidence_service_pb2.DESCRIPTOR,
+    upkeep_service_pb2.DESCRIPTOR,
     event_service_pb2.DESCRIPTOR,
     file_service_pb2.DESCRIPTOR,
+    job_service_pb2.DESCRIPTOR,
 )
+_SERVED_BY = {"jobs": "backup"}
+"""Who serves a package of the contract that is not named after its service."""
 
 
 class Access(Enum):
@@ -183,12 +187,17 @@ def _read(method: descriptor.MethodDescriptor) -> MethodPolicy:
         category=Category[policy_pb2.Category.Name(declared.category).removeprefix("CATEGORY_")],
         audited=declared.audited,
         name=_path(method),
-        audience=method.containing_service.full_name.split(".")[1],
+        audience=_audience(method),
         request_type=method.input_type.full_name,
         response_type=method.output_type.full_name,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
     )
+
+
+def _audience(method: descriptor.MethodDescriptor) -> str:
+    package = method.containing_service.full_name.split(".")[1]
+    return _SERVED_BY.get(package, package)
 
 
 def _matches(prefix: str, path: str) -> bool:

@@ -13,6 +13,7 @@ from holdfast.backup.v1 import (
     upkeep_service_pb2,
     upkeep_service_pb2_grpc,
 )
+from holdfast.jobs.v1 import job_service_pb2, job_service_pb2_grpc
 from holdfast.usertoken import Verifier, parse_keys
 from libs import clock, page, process
 from libs import ids as ids_
@@ -47,7 +48,9 @@ from services.backup.ops.drills import Drills
 from services.backup.ops.evidence import Evidence, Mirror
 from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.evidence_reader import EvidenceReader
+from services.backup.ops.guard import Guard
 from services.backup.ops.heartbeats import Heartbeats
+from services.backup.ops.jobs import Jobs
 from services.backup.ops.keeper import Keeper
 from services.backup.ops.keeping import Keeping, Means, keeping
 from services.backup.ops.marks import Marks
@@ -57,8 +60,9 @@ from services.backup.ops.run import Tools
 from services.backup.ops.timetable import Timetable
 from services.backup.rpc.backups import BackupServicer
 from services.backup.rpc.drills import DrillServicer
-from services.backup.rpc.upkeep import UpkeepServicer
 from services.backup.rpc.evidence import EvidenceServicer
+from services.backup.rpc.jobs import JobServicer
+from services.backup.rpc.upkeep import UpkeepServicer
 
 # Advancing the archive waits for it; every other call is short.
 _CALL_MARGIN_SECONDS = 30.0
@@ -77,6 +81,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         period_seconds=config.heartbeat_seconds,
         now=now,
     )
+    guard = Guard(database)
     evidence = _evidence(config, state, database, now)
     recorder = Recorder(database)
     taken = Journal(state / "backups", Backup.from_json)
@@ -108,6 +113,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
     served.append(_served_upkeep(kept, recorder, now))
+    served.append(_served_jobs(database, guard, tokens))
     parts: list[process.Part] = [
         tracer,
         database,
@@ -237,6 +243,12 @@ def _served_upkeep(kept: Keeping, recorder: Recorder, now: clock.Clock) -> Serve
     servicer = UpkeepServicer(kept.scheduler, kept.watch, kept.conditions, kept.exposures, recorder, now=now)
     service = upkeep_service_pb2.DESCRIPTOR.services_by_name["UpkeepService"]
     return upkeep_service_pb2_grpc.add_UpkeepServiceServicer_to_server, servicer, service
+
+
+def _served_jobs(database: Database, guard: Guard, tokens: page.Tokens) -> Served:
+    servicer = JobServicer(Jobs(database), guard, tokens)
+    service = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
+    return (job_service_pb2_grpc.add_JobServiceServicer_to_server, servicer, service)
 
 
 def _doors(

@@ -1,0 +1,110 @@
+"""The guard against a restored database: its old jobs must not run again by themselves.
+
+The ledger of heartbeats lies outside the database. A database that does not have the newest beat of it has gone back in
+time: everything it would run may have been run already, after the moment it was restored to. Then jobs are held and
+quarantined until an operator has decided. A database that has that beat on a new timeline has lost nothing this service
+knows of, a failover; its timeline is accepted. Without a ledger nothing vouches for a new timeline, so it is held.
+"""
+
+from libs import audit
+from libs.db import Database, Tx
+from libs.db.grants import SERVICES
+from libs.jobqueue.enqueue import channel
+from libs.observability import log
+from libs.principal import Principal, System
+from services.backup.domain import job
+from services.backup.domain.errors import GuardOpen
+from services.backup.domain.heartbeat import Beat
+from services.backup.domain.job import Released
+from services.backup.ops.jobs import name
+from services.backup.store import jobs as rows
+from services.backup.store import known as beats
+
+_log = log.get(__name__)
+_WHO = System("backup")
+_BY = "backup"
+_PAGE = 1000
+
+
+class Guard:
+    """Holds, accepts and releases."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def look(self, tx: Tx, known: Beat | None) -> bool:
+        """Compare the database with the newest beat *known* outside it, before another one is written.
+
+        True when it is behind: then *tx* holds every job, and `quarantine` is due once it is committed.
+        """
+        now = await rows.guard(tx)
+        newest, signature = await beats.newest(tx, known.sequence if known else 0)
+        why = _why_held(now, known, newest, signature)
+        if why:
+            if await rows.hold(tx, why, _BY):
+                await audit.record(tx, "jobs.held", cause="restored")
+            _log.error("jobs_held", why=why, next="holdfast jobs guard")
+            return True
+        if now.timeline != now.database_timeline and now.state == "open":
+            told = f"timeline {now.database_timeline} after {now.timeline}, and no heartbeat is missing"
+            await rows.accept_timeline(tx, told, _BY)
+            await audit.record(tx, "jobs.timeline_accepted", old_state=str(now.timeline))
+            _log.warning("timeline_accepted", before=now.timeline, now=now.database_timeline)
+        return False
+
+    async def quarantine(self) -> None:
+        """Quarantine what had been put before the hold, in pages. Repeating it is harmless."""
+        after: str | None = ""
+        while after is not None:
+            async with self._db.begin(_WHO) as tx:
+                after = await rows.quarantine(tx, after, _PAGE)
+        block: int | None = 0
+        while block is not None:
+            async with self._db.begin(_WHO) as tx:
+                block = await rows.sweep_ready(tx, block)
+
+    async def told(self) -> job.Guard:
+        """The guard as it is now."""
+        async with self._db.begin(_WHO) as tx:
+            return await rows.guard(tx)
+
+    async def release(self, who: Principal, *, discard: bool) -> Released:
+        """Let jobs run again, the quarantined ones put back or given up. Raises GuardOpen when they may run."""
+        now = await self.told()
+        if now.may_run and not now.quarantined:
+            raise GuardOpen("Nothing is held: jobs may run in this database.")
+        await self.quarantine()
+        done = Released()
+        for service in SERVICES:
+            done += await self._release(who, service, discard)
+        async with self._db.begin(who) as tx:
+            verb = "discarded" if discard else "requeued"
+            await rows.open_guard(tx, f"released, quarantined jobs {verb}", name(who))
+            await audit.record(tx, "jobs.released", mode=verb, count=str(done.requeued + done.discarded + done.dead))
+            for service in SERVICES:
+                tx.wake(channel(service))
+        return done
+
+    async def _release(self, who: Principal, service: str, discard: bool) -> Released:
+        done = Released()
+        after: rows.Place = rows.FIRST
+        while True:
+            async with self._db.begin(who) as tx:
+                page, part = await rows.release_page(tx, service, after, _PAGE, discard=discard)
+            done, after = done + part, page.after
+            if page.looked < _PAGE:
+                return done
+
+
+def _why_held(now: job.Guard, known: Beat | None, newest: int, signature: str) -> str:
+    """Why jobs have to be held, "" when they need not be."""
+    if known is None:
+        changed = now.timeline != now.database_timeline and now.state == "open"
+        return (
+            f"timeline {now.database_timeline} after {now.timeline}, and no heartbeat is kept here" if changed else ""
+        )
+    if newest < known.sequence:
+        return f"the newest heartbeat is {newest}, but {known.sequence} is known: this is a restored database"
+    if signature not in ("", known.signature):
+        return f"heartbeat {known.sequence} is not the one that is known: this is a restored database"
+    return ""
