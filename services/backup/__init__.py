@@ -1,9 +1,10 @@
 """backup: backups of the whole database, and drills that prove they restore.
 
-Owns the schema `backup` (heartbeat_counter, heartbeats, drills), the operator socket, and everything below `state_dir`:
-journals of backups and drills, the heartbeat ledger, the engine's lock, copies under restore. Owns neither the
-repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The database is a witness here,
-never the truth: it may be what is lost. Truth is the repository for backups and the journal on disk for drills.
+Owns the schema `backup` (heartbeat_counter, heartbeats, drills, evidence), the operator socket, and everything below
+`state_dir`: journals of backups, drills and evidence, the heartbeat ledger, the engine's lock, copies under restore.
+Owns neither the repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The database
+is a witness here, never the truth: it may be what is lost. Truth is the repository for backups, and the journals on
+disk for drills and evidence.
 
 Heartbeats. Each is a row (sequence, created_at, lsn, timeline, wal, HMAC signature) written under a locked counter: the
 numbers are dense and beat k+1 begins after beat k was committed. One loop writes one each `heartbeat_seconds`; whoever
@@ -17,6 +18,17 @@ private Unix socket, archiving off; WAL comes through a socket in its own direct
 when it says itself that recovery is over: exactly the planned heartbeats, genuine and without hole, the log's word that
 recovery stopped, roles and row-level security as they should be, and a probe run by the copy's own server that must
 reach nothing. RPO = target − newest restored beat; RTO = request to verdict. Then it is removed, and that is checked.
+
+Evidence. Whatever proves or disproves recovery, failures too, is one record in `state_dir`/evidence before anybody is
+told of it: holdfast.evidence says what a record is, byte for byte. `Evidence.append` is the one call; the same kind and
+subject told again is nothing, so what was found dead or is older than evidence is told at each start. Writers share one
+chain under a lock on its file, and what dies there leaves no half a record that is believed. The file is complete by
+itself. The database (rows that nobody may change) and an off-site bucket (an identity that only puts; versions, each
+locked for 1200 days, which also the identity that made the bucket cannot lift) get what they have not got yet, each in
+its own loop, for as long as it takes; a database that was restored is filled up again, and a journal that was set back
+gets from the database what it lost. Nothing removes a record. A changed signing key continues the chain; every public
+key that signed it is in keys.pem. A journal that is not what was signed takes no more: status warns, records wait in
+memory and are in the log; put the directory aside for a new chain, or the bucket's records in its place to go on.
 
 Death. A drill's processes are bound to this one by the kernel; at the next start the keeper ends what is left, removes
 every directory, and marks what was unfinished FAILED.

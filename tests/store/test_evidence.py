@@ -90,6 +90,12 @@ async def test_every_record_reaches_both_and_the_bucket_alone_is_an_export(
     assert (found.count, found.head, found.kinds) == (3, made.digest(3), {"drill": 2, "expire": 1})
     assert [line.encode() + b"\n" for line in await lines_in(db, made.chain)] == list(made.lines(0, 3))
 
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "records.jsonl").write_bytes(b"".join(in_the_bucket(seaweed, made.chain)[:-1]))
+    again = EvidenceJournal(tmp_path / "found", SIGNER)  # a lost disk, its journal taken from the bucket
+    assert again.append(Entry("drill", "drills/4", GOOD), at=NOW)
+    assert judged(exported(again)).count == 4
+
 
 @pytest.mark.control("B4", "records reach the off-site store and the database, also when those were away")
 async def test_with_database_and_store_away_nothing_waits_and_all_of_it_arrives_later(

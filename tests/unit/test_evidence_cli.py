@@ -114,11 +114,11 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def shown(tmp_path: Path) -> tuple[Page, str]:
-    """The page of four drills, one of them failed and full of hostile words, and of a backup."""
+    """The page of four drills, one of them failed and full of hostile words, and of a hole in the archive."""
     made = journal(tmp_path, 3)
     bad = {"outcome": "failed", "type": HOSTILE, "reason": HOSTILE, "ended_at": HOSTILE, "rpo_ms": HOSTILE, "checks": 7}
     made.append(Entry("drill", HOSTILE, bad, {"label": "20261122-000001F"}), at=NOW + timedelta(days=9))
-    made.append(Entry("backup", "backups/1", {"outcome": "succeeded"}), at=NOW)
+    made.append(Entry("rpo_breach", "breaches/1", {"outcome": "failed", "found_at": NOW}), at=NOW)
     lines = exported(made, internal=False)
     text = page(judged(lines), b"".join(lines), title=HOSTILE)
     return Page(text), text
@@ -130,7 +130,8 @@ def test_the_page_shows_both_histories_and_carries_the_records_that_prove_it(sho
     assert seen.tags.count("svg") == 2
     assert seen.tags.count("circle") == 2  # two good drills have an RPO, none has an RTO
     assert "The newest restore drill that succeeded ended at 2026-11-22 03:02:00 UTC" in seen.words
-    assert "Failures recorded since: 2." in seen.words
+    assert "Failures recorded since: 3." in seen.words
+    assert seen.words.count("archived changes were lost") == 1
     carried = re.search(r'href="data:application/jsonl;base64,([^"]+)"', text)
     assert carried is not None
     records = base64.b64decode(carried[1])

@@ -39,7 +39,7 @@ def page(summary: Summary, export: bytes, *, title: str) -> str:
     drills = [record for record in summary.records if record.kind == "drill"]
     pictures = "".join(
         f"<h2>{escape(name)}</h2><p>{escape(words)}</p>"
-        + history(_points(drills, figure), title=name, limit_milliseconds=most, limit=limit)
+        + history([*_points(drills, figure), *_broken(summary, figure)], title=name, limit=(most, limit))
         for figure, name, words, most, limit in _FIGURES
     )
     return (
@@ -79,6 +79,13 @@ def _points(drills: Iterable[Record], figure: str) -> list[Point]:
             note = f"{at:%Y-%m-%d %H:%M} UTC: {duration(value) if isinstance(value, int) else 'failed'}"
             found.append(Point(at, value if isinstance(value, int) else None, good, note))
     return found
+
+
+def _broken(summary: Summary, figure: str) -> list[Point]:
+    """Times when no promise of RPO held, for the picture of it."""
+    broken = [record for record in summary.records if record.kind == "rpo_breach" and figure == "rpo_ms"]
+    found = [(record, moment(record.facts.get("found_at")) or moment(record.at)) for record in broken]
+    return [Point(at, None, False, f"{at:%Y-%m-%d %H:%M} UTC: archived changes were lost") for _, at in found if at]
 
 
 def _verdict(summary: Summary) -> str:

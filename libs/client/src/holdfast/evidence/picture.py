@@ -22,16 +22,18 @@ class Point:
     note: str
 
 
-def history(points: Sequence[Point], *, title: str, limit_milliseconds: int, limit: str) -> str:
-    """The picture as an `svg` element; its words are escaped here. limit: what the dashed line says."""
+def history(points: Sequence[Point], *, title: str, limit: tuple[int, str]) -> str:
+    """The picture as an `svg` element; its words are escaped here. limit: of the dashed line, in milliseconds, and what
+    it says."""
+    most, promise = limit
     if not points:
         return f"<p>{escape(title)}: there is nothing to show yet.</p>"
     known = [max(1, point.milliseconds) for point in points if point.milliseconds is not None]
-    scale = _Scale(points, min([*known, 1_000, limit_milliseconds]), max([*known, limit_milliseconds]) * 2)
+    scale = _Scale(points, min([*known, 1_000, most]), max([*known, most]) * 2)
     shown = "".join(_mark(scale, point) for point in points)
-    bound = scale.y(limit_milliseconds)
+    bound = scale.y(most)
     line = f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{bound}" y2="{bound}"/>'
-    words = f'<text class="limit" x="{_WIDTH - _RIGHT}" y="{bound - 5}" text-anchor="end">{escape(limit)}</text>'
+    words = f'<text class="limit" x="{_WIDTH - _RIGHT}" y="{bound - 5}" text-anchor="end">{escape(promise)}</text>'
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{scale.grid()}{line}{words}{shown}</svg>"
