@@ -75,26 +75,28 @@ def enqueues(found: Mapping[str, Side], rounds: int, shared: str) -> Row:
     )  # fmt: skip
 
 
-def idle(found: Mapping[str, Side], rounds: int, shared: str) -> Row:
+def idle(found: Mapping[str, Side], rounds: int, scale: float, shared: str) -> Row:
     """Pick-up latency."""
-    watched = Watched("one", IDLE_JOBS, IDLE_WITHIN, (IDLE_JOBS,))
+    jobs = max(10, int(IDLE_JOBS * scale))
+    watched = Watched("one", jobs, IDLE_WITHIN, (jobs,))
     ours, told = watched.compare([found[name] for name in ("ours", *COMPARED)], rounds)
     return judged(
         "≤ 20", id_=ID, metric="idle pick-up, put called to handler begun, p95", unit="ms", ours=ours,
         beside=f"a limit; {', '.join(told[1:])}",
-        conditions=f"{shared}; {IDLE_JOBS} jobs 150–350 ms apart from another process; {told[0]}",
+        conditions=f"{shared}; {jobs} jobs 150–350 ms apart from another process; {told[0]}",
     )  # fmt: skip
 
 
-def steady(found: Mapping[str, Side], rounds: int, shared: str) -> Iterator[Row]:
+def steady(found: Mapping[str, Side], rounds: int, scale: float, shared: str) -> Iterator[Row]:
     """Both at once."""
+    seconds = max(2.0, STEADY_SECONDS * scale)
     for rate, names in STEADY.items():
-        watched = Watched("produce", int(rate * STEADY_SECONDS), STEADY_SECONDS * 4, (rate, STEADY_SECONDS))
+        watched = Watched("produce", int(rate * seconds), seconds * 4, (rate, seconds))
         ours, told = watched.compare([found[name] for name in names], rounds)
         yield reported(
             id_=ID, metric=f"steady state at {rate} jobs/s, put called to handler begun, p95", unit="ms", ours=ours,
             beside=", ".join(told[1:]),
-            conditions=f"{shared}; {STEADY_SECONDS:g} s, a group each 20 ms from another process; {told[0]}",
+            conditions=f"{shared}; {seconds:g} s, a group each 20 ms from another process; {told[0]}",
         )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def run(rounds: int) -> Iterator[Row]:
         shared = f"{server.conditions()}; no-op asynchronous handlers, one worker process, fresh database each time"
         yield from drains(found, server, rounds, scale, shared)
         yield enqueues(found, rounds, shared)
-        yield idle(found, rounds, shared)
-        yield from steady(found, rounds, shared)
+        yield idle(found, rounds, scale, shared)
+        yield from steady(found, rounds, scale, shared)
         yield depth(found, rounds, scale, shared)
         yield tenants(found["ours"], rounds, scale, shared)
