@@ -17,7 +17,7 @@ import click
 from holdfast.cli import events, files, keys, mail, session
 from holdfast.cli.run import Options
 
-OPTIONAL = ("backup", "drill", "recovery", "evidence")
+OPTIONAL = ("backup", "drill", "recovery", "evidence", "escrow")
 
 HELP = """Holdfast from the command line.
 
