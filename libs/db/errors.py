@@ -6,6 +6,7 @@ from libs.errors import Unavailable
 
 _SERIALIZATION, _DEADLOCK = "40001", "40P01"
 _SENTENCES = {
+    "25006": "The database takes no writes: it is a standby, or was made read-only.",
     "57014": "The database gave up a statement that took too long.",
     "55P03": "Another transaction held a row for too long.",
     "25P03": "The transaction waited idle for too long and was ended.",

@@ -25,7 +25,7 @@ GRACE_SECONDS = 5.0
 """How long past its deadline a job is left to its worker, which ends it itself."""
 _PAGE = 500
 
-_TAKE_BACK = f"""
+TAKE_BACK = f"""
     changed AS (
         UPDATE jobs.jobs j SET crashes = j.crashes + 1,
             state = CASE WHEN j.crashes + 1 >= :most THEN 'dead' ELSE 'ready' END,
@@ -34,6 +34,7 @@ _TAKE_BACK = f"""
         FROM lost l WHERE j.id = l.id AND j.lease = l.lease AND j.service = :service AND {RUNNING}
         RETURNING j.id, j.service, j.queue, j.type, j.organization_id, j.priority, j.state
     ), {hot.INSERT.format(source="changed WHERE state = 'ready' ORDER BY id")}"""  # noqa: S608 - constants of this module
+"""Common table expressions: gives back the jobs of `lost`, which has id, lease and why, and counts a crash of each."""
 _RESCUE = text(
     f"""
     WITH silent AS MATERIALIZED (
@@ -44,7 +45,7 @@ _RESCUE = text(
         SELECT j.id, j.lease, j.worker_id, 'the worker died' AS why FROM silent CROSS JOIN LATERAL (
             SELECT * FROM jobs.jobs WHERE service = :service AND worker_id = silent.id AND state = 'running'
             ORDER BY id LIMIT :page FOR UPDATE) AS j
-    ), {_TAKE_BACK}, gone AS (
+    ), {TAKE_BACK}, gone AS (
         DELETE FROM jobs.workers w USING silent WHERE w.id = silent.id AND w.service = :service
         AND (SELECT count(*) FROM lost WHERE lost.worker_id = silent.id) < :page
     )
@@ -60,7 +61,7 @@ _OVERRUN = text(
         WHERE j.service = :service AND {RUNNING}
         AND j.deadline_at + :grace * interval '1 second' < clock_timestamp()
         ORDER BY j.id FOR UPDATE OF j
-    ), {_TAKE_BACK}
+    ), {TAKE_BACK}
     SELECT type, state FROM changed
     """  # noqa: S608 - only constants of this module are put together
 )

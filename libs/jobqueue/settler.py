@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+import sqlalchemy.exc
+
 from libs.db import Database
 from libs.errors import Unavailable
 from libs.jobqueue.completion import Told, settle
@@ -69,15 +71,17 @@ class Settler:
         while True:
             try:
                 states = await settle(self._database, self._service, batch)
-            except Unavailable as error:
+            except Exception as error:
+                if not _passing(error):
+                    _log.exception("these jobs cannot be settled as they ended", jobs=len(batch))
+                    await self._write_singly(batch)
+                    return
                 # A repeat is harmless: what was accepted already is a stale lease the second time.
-                _log.warning("cannot settle jobs yet", jobs=len(batch), error=error.message)
+                _log.warning(
+                    "cannot settle jobs yet", jobs=len(batch), error=str(getattr(error, "message", type(error)))
+                )
                 await asyncio.sleep(random.uniform(wait / 2, wait))
                 wait = min(_LONGEST_WAIT, wait * 2)
-            except Exception:
-                _log.exception("these jobs cannot be settled as they ended", jobs=len(batch))
-                await self._write_singly(batch)
-                return
             else:
                 self._settled(batch, states)
                 return
@@ -91,3 +95,11 @@ class Settler:
             await self._write([Told(batch[0].lease, batch[0].type, "dead", error="its end could not be written")])
         else:
             self._settled(batch, {})
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the database, not the batch, is at fault: it is away, or somebody took a privilege or a column away."""
+    own = (sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError)
+    return isinstance(error, Unavailable) or (
+        isinstance(error, sqlalchemy.exc.DBAPIError) and not isinstance(error, own)
+    )

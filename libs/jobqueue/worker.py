@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from libs.jobqueue.enqueue import CANCEL, channel
 from libs.jobqueue.job import DEFAULT_QUEUE, Handler, Lease, kind
 from libs.jobqueue.run import Run
 from libs.jobqueue.settler import Settler
+from libs.jobqueue.strays import Strays
 from libs.observability import log
 
 _log = log.get(__name__)
@@ -82,7 +83,9 @@ class Worker:
         self._stuck: list[Run] = []
         self._stir = asyncio.Event()
         self._refusing = self._asking = self._held = False
+        self._claims = (0, 0)  # begun, ended
         self._tasks: list[asyncio.Task[None]] = []
+        self._strays = Strays(database, service, self.id)
         self._claimer = Claimer(database, service, self.id, queue=queue, wanted=lambda: not self._refusing)
         self._many = max(1, min(250, concurrency // 4))
         # While one half runs and is settled, the other is being claimed.
@@ -96,8 +99,8 @@ class Worker:
         self._heart = self._new_heart(asyncio.get_running_loop())
         self._heart.start()
         await self._listener.start()
-        loops = (self._claiming(), self._promoting(), self._looking(), self._reaping(), self._stopping())
-        self._tasks = [asyncio.create_task(loop) for loop in (*loops, self._settler.run())]
+        loops = (self._claiming, self._promoting, self._looking, self._reaping, self._stopping, self._settler.run)
+        self._tasks = [asyncio.create_task(self._lasting(loop)) for loop in loops]
 
     def refuse(self) -> None:
         """Claim nothing more, not even by a claim under way; running jobs go on."""
@@ -141,6 +144,17 @@ class Worker:
         self._stir.set()
         if payload == CANCEL and self._heart is not None:
             self._heart.hurry()
+
+    async def _lasting(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Begin *loop* again when it fails in a way nobody thought of: a worker that lives must not stand still."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                _log.exception("a worker's loop failed and begins again", loop=loop.__name__)
+                await asyncio.sleep(_drawn(self._timing.poll_seconds))
+            else:
+                return
 
     async def _claiming(self) -> None:
         failures, loop = 0, asyncio.get_running_loop()
@@ -186,11 +200,11 @@ class Worker:
         slots = min(self._share, self._free() - self._still_stuck())
         if slots <= 0 or self._heart is None or not self._heart.alive:
             return 0
-        self._asking = True
+        self._asking, self._claims = True, (self._claims[0] + 1, self._claims[1])
         try:
             found = await self._claimer.claim(slots, most=self._tenant_slots, free=self._tenants_free())
         finally:
-            self._asking = False
+            self._asking, self._claims = False, (self._claims[0], self._claims[0])
             if self._refusing:
                 self._stir.set()
         self._begin(found)
@@ -212,6 +226,10 @@ class Worker:
         for kind_name, count in Counter(job.type for job in found).items():
             self._observe("claimed", kind_name, count)
         for job in found:
+            earlier = self._runs.get(job.lease.job_id)
+            if earlier is not None:
+                # Taken back and claimed here again before the heart could tell.
+                self._lose(earlier)
             run = Run(job, self._handlers.get(job.type), ended=self._settler.tell, vanished=self._vanished)
             self._runs[job.lease.job_id] = run
             run.start(loop)
@@ -237,6 +255,10 @@ class Worker:
         self._drop(run.lease)
         self._stir.set()
 
+    def _holds(self, job: str, lease: int) -> bool:
+        run = self._runs.get(job)
+        return run is not None and run.lease.lease == lease
+
     def _drop(self, lease: Lease) -> None:
         run = self._runs.get(lease.job_id)
         # By then the same job may have been claimed here again, under another lease.
@@ -251,9 +273,12 @@ class Worker:
         for job, lease in told.lost.items():
             run = self._runs.get(job)
             if run is not None and run.lease.lease == lease:
-                run.lose()
-                self._stuck.append(run)
-                self._vanished(run)
+                self._lose(run)
+
+    def _lose(self, run: Run) -> None:
+        run.lose()
+        self._stuck.append(run)
+        self._vanished(run)
 
     async def _stopping(self) -> None:
         # One look at all of them now and then costs less than a timer for each.
@@ -302,7 +327,8 @@ class Worker:
                     await rescue.adopt(self._database, self._service)
                     await rescue.rotate(self._database, self._service)
                 rescued = await rescue.rescue(self._database, self._service, dead_seconds=self._timing.dead_seconds)
-                for kind_name, state in rescued:
+                strays = await self._strays.give_back(self._holds, lambda: self._claims)
+                for kind_name, state in (*rescued, *strays):
                     self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
                 rounds += 1
             except Unavailable as error:

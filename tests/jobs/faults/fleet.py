@@ -36,8 +36,14 @@ class Process:
 
     def said(self, *words: str) -> list[str]:
         """Its lines that begin with *words*."""
-        told = self.setup.lines.read_text().splitlines() if self.setup.lines.exists() else []
-        return [line for line in told if line.startswith(" ".join(words))]
+        return [line for line in self._lines() if line.startswith(" ".join(words))]
+
+    def logged(self, text: str) -> bool:
+        """Whether some line holds *text*."""
+        return any(text in line for line in self._lines())
+
+    def _lines(self) -> list[str]:
+        return self.setup.lines.read_text().splitlines() if self.setup.lines.exists() else []
 
     async def says(self, *words: str, times: int = 1) -> None:
         """Wait until it has said so."""
@@ -51,6 +57,10 @@ class Process:
     def signal(self, number: int) -> None:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
+
+    def let_go(self) -> None:
+        """Let the handlers that hold go on."""
+        self.signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """Kill −9, and wait until it is gone."""
@@ -135,6 +145,21 @@ class Fleet:
     def _all_done(self) -> bool:
         history = self.history()
         return bool(history.put()) and not history.left and history.put() <= history.finished()
+
+    def cut_connections(self) -> int:
+        """Have the server end every connection of the service's login; returns how many."""
+        with self.database.admin() as admin:
+            cut = admin.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'holdfast_files'"
+                " AND datname = current_database()"
+            )
+            return int(str(cut.fetchall()[0][0]))
+
+    def as_owner(self, statement: str) -> None:
+        """Run *statement* as superuser, for new connections."""
+        with self.database.admin() as admin:
+            admin.execute(statement.encode())
+        self.cut_connections()
 
     def kill_all(self) -> None:
         """End what is left."""

@@ -20,7 +20,7 @@ async def test_jobs_of_a_worker_killed_while_it_runs_them_are_finished_once_by_a
     doomed.kill()
     [heir] = await fleet.start("heir")
     await heir.says("begin", times=4)
-    heir.signal(signal.SIGUSR1)
+    heir.let_go()
     history = await fleet.finish()
     taken = [job for job in jobs if ("doomed", 1) in history.began(job)]
     assert len(taken) == 2
@@ -36,10 +36,10 @@ async def test_what_a_worker_writes_after_it_was_stopped_past_its_lease_is_stale
         [heir] = await fleet.start("heir")
         await heir.says("begin")
         # Both are done when the zombie wakes up; its completion may reach the database before its heart does.
-        zombie.signal(signal.SIGUSR1)
+        zombie.let_go()
     await until(lambda: _told(zombie) or job in fleet.history().finished(), "the zombie's answer")
     assert fleet.judge().left[job].state == "running"
-    heir.signal(signal.SIGUSR1)
+    heir.let_go()
     history = await fleet.finish()
     assert history.began(job) == [("zombie", 1), ("heir", 2)]
     assert heir.said("observed done")
@@ -83,10 +83,10 @@ async def test_a_job_whose_handler_ignores_its_deadline_goes_to_another_worker(f
     [held] = await fleet.put(Step("hold"))
     await heir.says("begin", held)
     [other] = await fleet.put(Step())
-    heir.signal(signal.SIGUSR1)
+    heir.let_go()
     await heir.says("end", other)
     assert len(stuck.said("begin")) == 1
-    stuck.signal(signal.SIGUSR1)
+    stuck.let_go()
     heir.signal(signal.SIGTERM)
     await heir.ends()
     [last] = await fleet.put(Step())

@@ -52,7 +52,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """One worker process. ahead_seconds: how far its clock is off; ticks: whether it makes periodic jobs too."""
+    """One worker process. ahead_seconds: how far its clock is off; ticks: whether it makes periodic jobs too;
+    pooler: whether it sends its statements as text, as behind a pooling proxy."""
 
     name: str
     login: Login
@@ -63,6 +64,7 @@ class Setup:
     drain_seconds: float = 5.0
     ahead_seconds: float = 0.0
     ticks: bool = False
+    pooler: bool = False
 
 
 class Handlers:
@@ -136,9 +138,8 @@ def run(setup: Setup) -> None:
 
 
 async def _serve(setup: Setup) -> None:
-    database = Database.connect(
-        replace(setup.login, service=NAME.removeprefix("holdfast-") + setup.name), limits=Limits(connections=3)
-    )
+    login = replace(setup.login, service=NAME.removeprefix("holdfast-") + setup.name)
+    database = Database.connect(login, limits=Limits(connections=3, pooler=setup.pooler))
     # The login's service names the connections; the queue is that of files.
     database.service = "files"
     handlers = Handlers(setup, database)

@@ -1,0 +1,71 @@
+"""Jobs that run in a worker's name while it does not run them: nobody else would ever take them, since it lives.
+
+They come from a claim that was committed while its answer got lost, or from an outage in which the worker gave its jobs
+up and after which it lives on. A crash is counted, so that a job whose end can never be written ends as a dead letter.
+"""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import text
+
+from libs.db import Database
+from libs.jobqueue.enqueue import channel
+from libs.jobqueue.plan import PINNED
+from libs.jobqueue.rescue import MAX_CRASHES, TAKE_BACK
+from libs.principal import System
+
+_RUNNING = text(
+    "SELECT id, lease FROM jobs.jobs WHERE worker_id = :worker AND state = 'running' AND service = :service"
+)
+_GIVE_BACK = text(
+    f"""
+    WITH lost AS MATERIALIZED (
+        SELECT j.id, j.lease, 'its worker lost sight of it' AS why
+        FROM unnest(CAST(:ids AS text[]), CAST(:leases AS bigint[])) AS stray (id, lease)
+        JOIN jobs.jobs j ON j.id = stray.id AND j.lease = stray.lease
+        WHERE j.service = :service AND j.state = 'running' AND j.worker_id = :worker ORDER BY j.id FOR UPDATE OF j
+    ), {TAKE_BACK}
+    SELECT type, state FROM changed
+    """  # noqa: S608 - only constants of these modules are put together
+)
+
+
+class Strays:
+    """Of one worker."""
+
+    def __init__(self, database: Database, service: str, worker_id: str) -> None:
+        self._database = database
+        self._who = {"service": service, "worker": worker_id}
+        self._suspects: dict[str, int] = {}
+        self._asked = 0
+
+    async def give_back(
+        self, holds: Callable[[str, int], bool], claims: Callable[[], tuple[int, int]]
+    ) -> list[tuple[str, str]]:
+        """Look once; gives back what an earlier look has found as well; (type, state now) of each job.
+
+        holds(job id, lease): whether the worker runs it. claims: how many it has begun and ended. A job that it does
+        not hold may belong to a claim whose answer is on its way, so all that had begun have to have ended.
+        """
+        gone: list[tuple[str, str]] = []
+        if self._suspects and claims()[1] >= self._asked:
+            gone = await self._give_back({job: lease for job, lease in self._suspects.items() if not holds(job, lease)})
+        running = await self._running()
+        self._suspects = {job: lease for job, lease in running.items() if not holds(job, lease)}
+        self._asked = claims()[0]
+        return gone
+
+    async def _running(self) -> dict[str, int]:
+        async with self._database.begin(System(self._who["service"])) as tx:
+            await tx.execute(PINNED)
+            return {row.id: row.lease for row in (await tx.execute(_RUNNING, self._who)).all()}
+
+    async def _give_back(self, strays: Mapping[str, int]) -> list[tuple[str, str]]:
+        if not strays:
+            return []
+        values = {**self._who, "ids": list(strays), "leases": list(strays.values()), "most": MAX_CRASHES}
+        async with self._database.begin(System(self._who["service"])) as tx:
+            await tx.execute(PINNED)
+            rows = (await tx.execute(_GIVE_BACK, values)).all()
+            tx.wake(channel(self._who["service"]))
+        return [(row.type, row.state) for row in rows]
