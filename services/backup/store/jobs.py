@@ -63,10 +63,12 @@ async def list_jobs(
     ascending = wanted.state in ("scheduled", "running")
     at, id_ = after or (("-infinity", "") if ascending else _DESCENDING)
     values = {"services": list(services), "queue": wanted.queue, "type": wanted.type, "state": wanted.state}
-    rows = (await tx.execute(_LIST, values | {"at": at, "id": id_, "page": size})).all()
-    jobs = [Job.from_json(row.job) for row in rows if row.job is not None]
-    more = rows and (rows[-1].job is None or len(jobs) == size)
-    return Listed(jobs, (_text(rows[-1].at), rows[-1].id) if more else None)
+    rows = (await tx.execute(_LIST, values | {"at": at, "id": id_, "page": size + 1})).all()
+    kept = rows[:size]
+    looked_on = bool(kept) and kept[-1].job is None
+    last = kept[-1] if looked_on or len(rows) > size else None
+    jobs = [Job.from_json(row.job) for row in kept if row.job is not None]
+    return Listed(jobs, (_text(last.at), last.id) if last else None)
 
 
 async def get(tx: Tx, job_id: str, about: datetime, *, payload: bool) -> Job | None:

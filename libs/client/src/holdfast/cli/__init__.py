@@ -1,4 +1,4 @@
-"""The `holdfast` command: sign in, files, events, the mail catcher, keys; for operators backup, drill and recovery.
+"""The `holdfast` command: sign in, files, events, the mail catcher, keys; for operators backup, drill, recovery and jobs.
 
 Data goes to stdout, messages to stderr. `--json` makes stdout one JSON value (one a line for streams). Colour only on
 a terminal and never with NO_COLOR. Exit codes are stable:
@@ -17,7 +17,7 @@ import click
 from holdfast.cli import events, files, keys, mail, session
 from holdfast.cli.run import Options
 
-OPTIONAL = ("backup", "drill", "recovery", "evidence", "escrow")
+OPTIONAL = ("backup", "drill", "recovery", "evidence", "escrow", "jobs")
 
 HELP = """Holdfast from the command line.
 
