@@ -20,8 +20,13 @@ from deploy.stack.pki import write
 from deploy.stack.report import Report
 from deploy.stack.supervise import Supervisor, drop_prefix
 from deploy.stack.up import running
+from holdfast.cli.escrow_files import words
+from holdfast.escrow import Installation, Missing, record
 
-SECRET_DAYS = {"database_password": 180, "owner_password": 180, "repository_cipher": 36500, "evidence_key": 36500}
+SECRET_DAYS = {
+    "database_password": 180, "owner_password": 180, "repository_cipher": 36500, "evidence_key": 36500,
+    "digest_key": 36500,
+}  # fmt: skip
 SIGNING_DAYS = 90
 CHECK_SECONDS = 60
 
@@ -38,7 +43,7 @@ class Finding:
 def examine(parts: Parts) -> Iterator[Finding]:
     """Every check, in order; one that breaks is a fault and does not stop the others."""
     checks: tuple[Callable[[Parts], Iterator[Finding]], ...] = (
-        health, listeners, clock, secret_modes, secret_ages, roles, archive, repository, tls, versions,
+        health, listeners, clock, secret_modes, secret_ages, escrow, roles, archive, repository, tls, versions,
     )  # fmt: skip
     for check in checks:
         try:
@@ -102,6 +107,18 @@ def secret_ages(parts: Parts) -> Iterator[Finding]:
         if path.is_file() and days > SECRET_DAYS.get(path.name, SIGNING_DAYS):
             due.append(f"{path.parent.name}/{path.name}: {days:.0f} days")
     yield Finding("secret ages", "warning" if due else "ok", "; ".join(due) or "none is due")
+
+
+def escrow(parts: Parts) -> Iterator[Finding]:
+    """B7: whether a restore without this host would get every key; compared with the secrets themselves."""
+    installation = Installation(parts.where.state)
+    try:
+        record.note_installed(installation, now=datetime.now(UTC))
+    except Missing as fault:
+        yield Finding("escrow", "fault", str(fault))
+        return
+    standing = record.standing(installation.records)
+    yield Finding("escrow", "ok" if standing.good else "warning", words(standing).replace("\n", "; "))
 
 
 def roles(parts: Parts) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from deploy.stack.credentials import STACK, Vault
 from deploy.stack.layout import SERVICES, Layout, Settings
 from deploy.stack.postgres import Cluster, binaries
 from deploy.stack.supervise import Program, drop_prefix
+from holdfast.escrow import Installation
 from libs.rpc.validate import IMAGE
 
 STORE_PORTS = {
@@ -306,6 +307,7 @@ class Parts:
         return {
             "operator_socket": str(self.where.operator_socket),
             "state_dir": str(self.where.state / "backup"),
+            "escrow_records": str(Installation(self.where.state).records),
             "pgbackrest_program": str(shutil.which("pgbackrest")),
             "pgbackrest_config": str(self.pgbackrest_file),
             "pgbackrest_expire_config": str(self.keeper_file),

@@ -22,6 +22,7 @@ from deploy.stack.layout import SERVICES, as_root, service_ids
 from deploy.stack.parts import PLAIN, STANZA, Parts
 from deploy.stack.pki import write
 from deploy.stack.supervise import drop_prefix
+from holdfast.escrow import Installation, record
 from libs.rpc.validate import IMAGE
 
 LOCKED = 50  # pgBackRest: another of its processes holds the lock
@@ -45,10 +46,12 @@ def files(parts: Parts) -> None:
     public_keys(parts)
     certificates(parts)
     configurations(parts)
+    installation = Installation(where.state)
+    record.note_installed(installation, now=datetime.now(UTC))
     parts.store.prepare()
     for single in (*fixed, *(where.state / "store").iterdir(), where.run / "store"):
         own(single, deep=False)
-    for tree in (where.secrets, where.pki, where.conf):
+    for tree in (where.secrets, where.pki, where.conf, installation.records):
         own(tree)
     parts.cluster.initialise()
 

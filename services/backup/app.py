@@ -26,6 +26,7 @@ from libs.rpc.server import Limits, Served, Server
 from libs.secret import Watched
 from services.backup.adapters.circumstances import Circumstances
 from services.backup.adapters.copy import Servers
+from services.backup.adapters.escrow import Escrow
 from services.backup.adapters.evidence_journal import EvidenceJournal
 from services.backup.adapters.exclusive import Exclusive
 from services.backup.adapters.isolation import Isolation
@@ -45,6 +46,7 @@ from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
+from services.backup.ops.escrow_figures import EscrowFigures
 from services.backup.ops.evidence import Evidence, Mirror
 from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.evidence_reader import EvidenceReader
@@ -95,6 +97,8 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, attester, now=now, ids=ids)
     means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, now)
     kept = _keeping(config, means, backups)
+    escrow = Escrow(Path(config.escrow_records) if config.escrow_records else None)
+    EscrowFigures(metrics, escrow)
     recovery = Recovery(
         database,
         engine,
@@ -102,6 +106,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         backups,
         drills,
         evidence,
+        escrow,
         kept.watch,
         kept.conditions,
         archive_wait_seconds=config.archive_wait_seconds,

@@ -120,6 +120,9 @@ class Config(ServiceConfig):
     archive_wait_seconds: float = setting(
         "How long to wait for a segment to be archived.", default=60.0, unit="seconds", least=1, most=3600
     )
+    escrow_records: str = setting(
+        "Directory where the host remembers its escrow; empty: this service does not watch it.", default=""
+    )
     evidence_endpoint: str = setting(
         "https URL of the off-site S3 store that keeps evidence; empty for none, which is a warning.", default=""
     )

@@ -7,6 +7,7 @@ from libs.db import Database
 from libs.errors import AppError
 from libs.principal import System
 from services.backup.adapters.engine import Engine
+from services.backup.adapters.escrow import Escrow
 from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.heartbeat import Beat
@@ -36,6 +37,7 @@ class Recovery:
         backups: Backups,
         drills: Drills,
         evidence: Evidence,
+        escrow: Escrow,
         watch: Watch,
         conditions: Conditions,
         *,
@@ -48,6 +50,7 @@ class Recovery:
         self._backups = backups
         self._drills = drills
         self._evidence = evidence
+        self._escrow = escrow
         self._watch = watch
         self._conditions = conditions
         self._archive_wait_seconds = archive_wait_seconds
@@ -71,6 +74,7 @@ class Recovery:
         late = undrilled(repository, drills[::-1], now=self._now())
         warnings += [late] if late else []
         warnings += self._evidence.warnings()
+        warnings += self._escrow.warnings()
         warnings += self._standing()
         return Status(
             window=seen,
