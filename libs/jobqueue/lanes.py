@@ -17,7 +17,8 @@ from libs.principal import System
 
 IDLE_SECONDS = 60.0
 _EVERY_SECONDS = 1.0
-_SHARE = 50  # a look may take one part in so many of the time
+SHARE = 50
+"""A look may take one part in so many of the time."""
 
 _LOOK = text(
     """
@@ -85,4 +86,4 @@ async def look(database: Database, service: str, queue: str, *, idle_seconds: fl
         live = {"tenants": [row.tenant for row in rows], "priorities": [row.priority for row in rows]}
         await tx.execute(_DROP, {**where, **live, "idle": idle_seconds})
     lowest = [((row.tenant, row.priority), row.position) for row in rows]
-    return Looked(lowest, max(_EVERY_SECONDS, _SHARE * (time.monotonic() - began)), may_run)
+    return Looked(lowest, max(_EVERY_SECONDS, SHARE * (time.monotonic() - began)), may_run)

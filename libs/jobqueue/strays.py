@@ -4,12 +4,14 @@ They come from a claim that was committed while its answer got lost, or from an 
 up and after which it lives on. A crash is counted, so that a job whose end can never be written ends as a dead letter.
 """
 
+import time
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import text
 
 from libs.db import Database
 from libs.jobqueue.enqueue import channel
+from libs.jobqueue.lanes import SHARE
 from libs.jobqueue.plan import PINNED
 from libs.jobqueue.rescue import MAX_CRASHES, TAKE_BACK
 from libs.principal import System
@@ -38,6 +40,7 @@ class Strays:
         self._who = {"service": service, "worker": worker_id}
         self._suspects: dict[str, int] = {}
         self._asked = 0
+        self._not_before = 0.0
 
     async def give_back(
         self, holds: Callable[[str, int], bool], claims: Callable[[], tuple[int, int]]
@@ -47,12 +50,17 @@ class Strays:
         holds(job id, lease): whether the worker runs it. claims: how many it has begun and ended. A job that it does
         not hold may belong to a claim whose answer is on its way, so all that had begun have to have ended.
         """
+        began = time.monotonic()
+        if began < self._not_before:
+            return []
         gone: list[tuple[str, str]] = []
         if self._suspects and claims()[1] >= self._asked:
             gone = await self._give_back({job: lease for job, lease in self._suspects.items() if not holds(job, lease)})
         running = await self._running()
         self._suspects = {job: lease for job, lease in running.items() if not holds(job, lease)}
         self._asked = claims()[0]
+        # What it reads grows with what cannot be cleaned away, as a look at all lanes does.
+        self._not_before = time.monotonic() + SHARE * (time.monotonic() - began)
         return gone
 
     async def _running(self) -> dict[str, int]:
