@@ -105,6 +105,16 @@ def test_a_record_that_somebody_else_signed_is_refused_wherever_it_is_put_in(tmp
             judged(lines)
 
 
+@pytest.mark.control("B4", "a changed byte, a swapped, repeated, inserted or missing record, a cut tail are refused")
+def test_a_record_of_another_chain_that_the_same_key_signed_is_refused(tmp_path: Path) -> None:
+    own, other = (exported(journal(tmp_path / name, 3)) for name in ("own", "other"))
+    assert judged(own).count == judged(other).count == 3
+    with pytest.raises(NotEvidence, match="does not follow the one before it"):
+        judged([own[0], other[1], *own[2:]])
+    with pytest.raises(NotEvidence, match="ending in another one"):
+        judged([*own[:3], other[3]])
+
+
 def _after(made: EvidenceJournal) -> Chain:
     chain = Chain(parse_keys(made.public_keys))
     for line in made.lines(0, made.count):

@@ -141,7 +141,8 @@ def test_a_record_adopted_from_a_copy_has_to_be_the_next_one(tmp_path: Path) -> 
 
 def test_the_disk_that_is_full_leaves_the_chain_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = journal(tmp_path, 1)
-    write = os.write
+    path, write = tmp_path / "records.jsonl", os.write
+    before = path.read_bytes()
 
     def full(file: int, line: bytes) -> int:
         write(file, bytes(line)[:40])
@@ -151,6 +152,7 @@ def test_the_disk_that_is_full_leaves_the_chain_as_it_was(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space"):
         made.append(entry("drills/2"), at=NOW)
     monkeypatch.undo()
+    assert path.read_bytes() == before
     assert judged(exported(made)).count == 1
     assert made.append(entry("drills/2"), at=NOW)
     assert judged(exported(EvidenceJournal(tmp_path, SIGNER))).count == 2

@@ -58,8 +58,6 @@ class Chain:
         check_signature(self.keys, body["key"], value["signature"], RECORD + canonical(body))
         if body["previous"] != self.head:
             raise NotEvidence(f"record {body['sequence']} does not follow the one before it")
-        if self.count and body["chain"] != self.id:
-            raise NotEvidence(f"record {body['sequence']} is of another chain")
         internal = _internal(value, body["commitment"])
         self.id, self.count, self.head = body["chain"], body["sequence"], digest(body)
         return Record(self.count, self.head, body["at"], body["kind"], body["subject"], body["facts"], internal)
