@@ -148,6 +148,7 @@ def _engine(config: Config) -> PgBackRest:
         restore_config=read,
         expire_config=Path(config.pgbackrest_expire_config or config.pgbackrest_config),
         retention_days=config.retention_days,
+        io_seconds=config.engine_io_seconds,
     )
 
 

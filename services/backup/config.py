@@ -27,6 +27,13 @@ class Config(ServiceConfig):
     pgbackrest_drill_config: str = setting(
         "The same with an identity that may only read, for restores; empty to use pgbackrest_config.", default=""
     )
+    engine_io_seconds: int = setting(
+        "How long its work waits for a silent store; it makes four attempts, and three at each file of a restore.",
+        default=60,
+        unit="seconds",
+        least=1,
+        most=3600,
+    )
     stanza: str = setting("Name of the server in the repository.", default="holdfast")
     retention_days: int = setting(
         "How long full backups are kept at least; at most two days longer, as long as new ones succeed.",

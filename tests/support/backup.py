@@ -310,9 +310,9 @@ class Operator:
         asked = pb.Drill(target=target, **fields)
         return self.drills.CreateDrill(pb.CreateDrillRequest(drill=asked), timeout=60).drill
 
-    def watch(self, name: str) -> Iterator[pb.Drill]:
+    def watch(self, name: str, *, seconds: float = 120) -> Iterator[pb.Drill]:
         """Every state of a drill until it has ended."""
-        for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=name), timeout=120):
+        for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=name), timeout=seconds):
             yield update.drill
 
     def drill(self, at: datetime | None = None, backup: str = "", **fields: Any) -> pb.Drill:
