@@ -1,10 +1,10 @@
 """backup: backups of the whole database, and drills that prove they restore.
 
-Owns the schema `backup` (heartbeat_counter, heartbeats, marks, drills, evidence), the operator socket, and everything below
-`state_dir`: journals of backups, drills and evidence, the heartbeat ledger, the engine's lock, copies under restore.
-Owns neither the repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The database
-is a witness here, never the truth: it may be what is lost. Truth is the repository for backups, and the journals on
-disk for drills and evidence.
+Owns the schema `backup` (heartbeat_counter, heartbeats, marks, drills, evidence), the operator socket, and everything
+below `state_dir`: journals of backups, drills and evidence, the heartbeat ledger, the engine's lock, copies under
+restore. Owns neither the repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The
+database is a witness here, never the truth: it may be what is lost. Truth is the repository for backups, and the
+journals on disk for drills and evidence.
 
 Heartbeats. Each is a row (sequence, created_at, lsn, timeline, wal, HMAC signature) written under a locked counter: the
 numbers are dense and beat k+1 begins after beat k was committed. One loop writes one each `heartbeat_seconds`; whoever
