@@ -248,6 +248,23 @@ async def test_a_bucket_that_is_another_one_is_filled_from_the_beginning(
     assert await store_mirror(seaweed, tmp_path, endpoint="https://another.example").newest(made) == 0
 
 
+async def test_a_damaged_journal_stops_nothing_and_is_told_by_status_and_by_the_self_check(
+    tmp_path: Path, db: Database
+) -> None:
+    made = journal(tmp_path, 2)
+    assert await Evidence(made, [], period_seconds=1, now=lambda: NOW).check() == []
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"succeeded", b"SUCCEEDED", 1))
+    damaged = EvidenceJournal(tmp_path, SIGNER)
+    async with running(damaged, DatabaseMirror(db)) as evidence:
+        assert "Record 1 of the evidence journal is not what was signed" in evidence.warnings()[0]
+        await evidence.append("drill", "drills/3", GOOD)
+        assert evidence.waiting == 1
+    found = await Evidence(EvidenceJournal(tmp_path, SIGNER), [], period_seconds=1, now=lambda: NOW).check()
+    assert len(found) == 1
+    assert "Record 1 of the evidence journal" in found[0]
+
+
 async def test_a_disk_that_refuses_loses_nothing_and_holds_up_nobody(tmp_path: Path, db: Database) -> None:
     made = journal(tmp_path, 1)
     path = tmp_path / "records.jsonl"

@@ -101,6 +101,14 @@ class Evidence:
                 found.append(f"{missing} records of evidence are not in the {name} yet: {self.faults[name]}")
         return found
 
+    async def check(self) -> list[str]:
+        """Verify the whole journal, signature by signature; what is wrong with it."""
+        try:
+            await asyncio.to_thread(self.journal.load)
+        except (AppError, OSError) as fault:
+            return [f"The journal of evidence cannot be used: {fault}"]
+        return []
+
     async def start(self) -> None:
         """Read the journal, begin to send. A journal that is not what was signed stops nothing else.
 
