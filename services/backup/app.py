@@ -76,14 +76,15 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     database = Database.connect(config)
     engine = _engine(config)
     lock = functools.partial(EngineLock, state / "engine.lock")
+    guard = Guard(database)
     heartbeats = Heartbeats(
         database,
         Ledger(state / "heartbeats"),
+        guard=guard,
         key=config.heartbeat_key.reveal(),
         period_seconds=config.heartbeat_seconds,
         now=now,
     )
-    guard = Guard(database)
     evidence = _evidence(config, state, database, now)
     recorder = Recorder(database)
     taken = Journal(state / "backups", Backup.from_json)
@@ -127,6 +128,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         kept.watch,
         kept.scheduler,
         Timetable(drills, engine, figures, every=_every(config), jitter=_seconds(config.drill_jitter_seconds), now=now),
+        guard,
         heartbeats,
         Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
         Monitor(health, {"database": database.check}),

@@ -32,6 +32,7 @@ from services.backup.domain.schedule import Rules
 from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.evidence import Evidence
+from services.backup.ops.guard import Guard
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeping import Keeping, Means, keeping
 from services.backup.ops.record import Recorder
@@ -139,7 +140,14 @@ def keeper(archived: Archived, name: str, *, clock: Clock | None = None, rules: 
     state.mkdir(mode=0o700)
     engine = PgBackRest(str(wrapper(archived.base)), STANZA, archived.config, archived.config, archived.config)
     database, metrics = Database.connect(login(archived.cluster)), Metrics()
-    heartbeats = Heartbeats(database, Ledger(state / "heartbeats"), key=HEARTBEAT_KEY, period_seconds=60, now=clock)
+    heartbeats = Heartbeats(
+        database,
+        Ledger(state / "heartbeats"),
+        guard=Guard(database),
+        key=HEARTBEAT_KEY,
+        period_seconds=60,
+        now=clock,
+    )
     evidence = Evidence(signed.journal(state / "evidence"), [], period_seconds=60, now=clock)
     evidence.journal.load()
     recorder = Recorder(database)

@@ -32,16 +32,22 @@ class Ledger:
         sync_directory(self._path.parent)
 
     def beats(self) -> list[Beat]:
-        """Every beat still kept, ascending; a line cut short by a crash is left out."""
+        """Every beat still kept, ascending; a line cut short by a crash is left out.
+
+        A number that was not above the one before it was written to a restored database: what it had replaced is gone.
+        """
         found: dict[int, Beat] = {}
         for path in (self._before, self._path):
             if not path.exists():
                 continue
             for line in path.read_text(encoding="utf-8").splitlines():
                 beat = _read(line)
-                if beat is not None:
-                    found[beat.sequence] = beat
-        return [found[sequence] for sequence in sorted(found)]
+                if beat is None:
+                    continue
+                while found and next(reversed(found)) >= beat.sequence:
+                    found.popitem()
+                found[beat.sequence] = beat
+        return list(found.values())
 
 
 def _read(line: str) -> Beat | None:

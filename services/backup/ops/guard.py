@@ -6,9 +6,12 @@ quarantined until an operator has decided. A database that has that beat on a ne
 knows of, a failover; its timeline is accepted. Without a ledger nothing vouches for a new timeline, so it is held.
 """
 
-from libs import audit
+import asyncio
+
+from libs import audit, process
 from libs.db import Database, Tx
 from libs.db.grants import SERVICES
+from libs.errors import AppError
 from libs.jobqueue.enqueue import channel
 from libs.observability import log
 from libs.principal import Principal, System
@@ -27,10 +30,11 @@ _PAGE = 1000
 
 
 class Guard:
-    """Holds, accepts and releases."""
+    """Holds, accepts and releases. A Part, because what follows a hold takes its time."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._task: asyncio.Task[None] | None = None
 
     async def look(self, tx: Tx, known: Beat | None) -> bool:
         """Compare the database with the newest beat *known* outside it, before another one is written.
@@ -62,6 +66,32 @@ class Guard:
         while block is not None:
             async with self._db.begin(_WHO) as tx:
                 block = await rows.sweep_ready(tx, block)
+
+    def quarantine_soon(self) -> None:
+        """Begin to quarantine; heartbeats do not wait for it, and a release makes up for what was cut off."""
+        if self._task is None or self._task.done():
+            self._task = process.spawn(self._quarantining(), name="quarantine")
+
+    async def start(self) -> None:
+        """Nothing: heartbeats ask it to look."""
+
+    def refuse(self) -> None:
+        """Nothing."""
+
+    async def drain(self, seconds: float) -> None:
+        """Nothing to hand over."""
+
+    async def stop(self) -> None:
+        """End the quarantining."""
+        await process.cancel(self._task)
+
+    async def _quarantining(self) -> None:
+        try:
+            await self.quarantine()
+        except AppError as error:
+            _log.warning("quarantine_cut_off", reason=error.reason)
+        else:
+            _log.warning("jobs_quarantined")
 
     async def told(self) -> job.Guard:
         """The guard as it is now."""

@@ -13,6 +13,7 @@ from libs.principal import System
 from services.backup.adapters.ledger import Ledger
 from services.backup.domain import heartbeat
 from services.backup.domain.heartbeat import Beat
+from services.backup.ops.guard import Guard
 from services.backup.store import heartbeats as rows
 
 _log = log.get(__name__)
@@ -21,10 +22,16 @@ _RECENT = 50
 
 
 class Heartbeats:
-    """key: of the signatures, at least 32 bytes. ledger: the copy outside the database. A Part: it runs the loop."""
+    """key: of the signatures, at least 32 bytes. ledger: the copy outside the database. guard: compares the two before
+    each beat. A Part: it runs the loop.
+    """
 
-    def __init__(self, db: Database, ledger: Ledger, *, key: bytes, period_seconds: float, now: Clock) -> None:
+    def __init__(
+        self, db: Database, ledger: Ledger, *, guard: Guard, key: bytes, period_seconds: float, now: Clock
+    ) -> None:
         self._db = db
+        self._guard = guard
+        self._writing = asyncio.Lock()
         self._ledger = ledger
         self._key = key
         self._period_seconds = period_seconds
@@ -33,10 +40,18 @@ class Heartbeats:
 
     async def beat(self, *, tick: int | None = None) -> Beat | None:
         """Write one; None when another replica wrote this *tick*'s. Raises Unavailable without a database."""
-        async with self._db.begin(_WHO) as tx:
-            beat = await rows.append(tx, lambda bare: heartbeat.sign(bare, self._key), tick=tick)
-        if beat is not None:
-            await asyncio.to_thread(self._ledger.append, beat)
+        async with self._writing:
+            known = await asyncio.to_thread(self._ledger.beats)
+            async with self._db.begin(_WHO) as tx:
+                behind = await self._guard.look(tx, known[-1] if known else None)
+                beat = await rows.append(tx, lambda bare: heartbeat.sign(bare, self._key), tick=tick)
+                # From here on the ledger follows the restored database.
+                kept = await rows.newest(tx, 1) if behind else [beat]
+            for one in kept:
+                if one is not None:
+                    await asyncio.to_thread(self._ledger.append, one)
+        if behind:
+            self._guard.quarantine_soon()
         return beat
 
     async def recent(self) -> list[Beat]:

@@ -1,0 +1,265 @@
+"""The guard: a database that has gone back in time runs none of its old jobs until an operator says so."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.db import Database
+from libs.jobqueue import StaleLease, complete, put
+from libs.jobqueue.claim import Claimer
+from libs.principal import Operator, User
+from services.backup.adapters.ledger import Ledger
+from services.backup.domain.errors import GuardOpen
+from services.backup.domain.heartbeat import Beat
+from services.backup.ops.guard import Guard
+from services.backup.ops.heartbeats import Heartbeats
+from tests.jobs.samples import SendNote, TryTwice
+from tests.support.jobs import IN_AN_HOUR
+from tests.support.postgres import TestDatabase
+
+ANNA, ROOT = User("oak", "anna"), Operator("uid:0")
+
+
+@pytest.fixture
+async def files(database: TestDatabase) -> AsyncIterator[Database]:
+    with database.admin() as admin:
+        admin.execute("TRUNCATE jobs.jobs, jobs.ready, jobs.lanes, jobs.history, jobs.workers")
+        admin.execute("INSERT INTO jobs.workers (id, service) VALUES ('w1', 'files')")
+        admin.execute(
+            "UPDATE jobs.guard SET state = 'open', timeline = (SELECT database_timeline FROM jobs.guard_told())"
+        )
+    made = database.connect("files")
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def guard(database: TestDatabase, files: Database) -> AsyncIterator[Guard]:
+    db = database.connect("backup")
+    made = Guard(db)
+    yield made
+    await made.stop()
+    await db.stop()
+
+
+@pytest.fixture
+def heart(database: TestDatabase, guard: Guard, tmp_path: Path) -> Callable[[], Heartbeats]:
+    """The heartbeats of a service that was started anew, with its ledger."""
+    ledger = tmp_path / "ledger"
+
+    def started() -> Heartbeats:
+        return Heartbeats(
+            guard._db,
+            Ledger(ledger),
+            guard=guard,
+            key=b"k" * 32,
+            period_seconds=60,
+            now=lambda: pytest.fail("no clock"),
+        )
+
+    return started
+
+
+def rows(database: TestDatabase, query: str) -> list[tuple[Any, ...]]:
+    with database.admin() as admin:
+        return admin.execute(query.encode()).fetchall()
+
+
+def go_back(database: TestDatabase, beats: int) -> None:
+    """Take the newest *beats* heartbeats out of the database, as a restore to before them does."""
+    with database.admin() as admin:
+        admin.execute("SET session_replication_role = replica")
+        admin.execute(
+            "DELETE FROM backup.heartbeats WHERE sequence > (SELECT newest - %s FROM backup.heartbeat_counter)", [beats]
+        )
+        admin.execute("UPDATE backup.heartbeat_counter SET newest = newest - %s", [beats])
+
+
+def other_timeline(database: TestDatabase) -> None:
+    """Make the guard believe that jobs belong to another timeline than the database's."""
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.guard SET timeline = timeline + 7")
+
+
+async def given(db: Database, job: Any, **how: Any) -> str:
+    async with db.begin(ANNA) as tx:
+        return await put(tx, job, **how)
+
+
+async def claimed(files: Database) -> list[str]:
+    return [found.lease.job_id for found in await Claimer(files, "files", "w1").claim(10)]
+
+
+async def beaten(heart: Heartbeats, times: int = 1) -> list[Beat]:
+    made = [await heart.beat() for _ in range(times)]
+    return [beat for beat in made if beat is not None]
+
+
+@pytest.mark.control("B6", "no job of a restored database runs before an operator has released it")
+async def test_a_database_behind_its_heartbeats_runs_nothing_until_an_operator_releases_it(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 3)
+    waiting = [await given(files, SendNote("ready")), await given(files, SendNote("later"), run_at=IN_AN_HOUR)]
+    assert (await guard.told()).may_run
+    go_back(database, 2)
+    [beat] = await beaten(heart())
+    held = await guard.told()
+    assert (held.state, held.may_run, held.changed_by) == ("held", False, "backup")
+    assert str(beat.sequence + 1) in held.reason
+    await guard.quarantine()
+    assert rows(database, "SELECT DISTINCT state FROM jobs.jobs") == [("quarantined",)]
+    assert rows(database, "SELECT count(*) FROM jobs.ready") == [(0,)]
+    assert await claimed(files) == []
+    done = await guard.release(ROOT, discard=False)
+    assert (done.requeued, done.discarded, done.dead) == (2, 0, 0)
+    assert [(await guard.told()).changed_by, (await guard.told()).may_run] == ["uid:0", True]
+    assert await claimed(files) == waiting[:1]
+    assert rows(database, "SELECT state FROM jobs.jobs ORDER BY id") == [("running",), ("scheduled",)]
+
+
+async def test_a_database_that_has_its_heartbeats_is_left_alone(
+    files: Database, guard: Guard, heart: Callable[[], Heartbeats]
+) -> None:
+    job = await given(files, SendNote("ready"))
+    await beaten(heart(), 2)
+    await beaten(heart(), 2)
+    assert (await guard.told()).state == "open"
+    assert await claimed(files) == [job]
+    with pytest.raises(GuardOpen):
+        await guard.release(ROOT, discard=True)
+
+
+async def test_a_released_database_is_not_held_again_by_what_the_ledger_knew(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 5)
+    go_back(database, 4)
+    await beaten(heart())
+    assert (await guard.told()).state == "held"
+    await guard.release(ROOT, discard=False)
+    for _ in range(2):
+        await beaten(heart(), 2)
+        assert (await guard.told()).state == "open"
+    go_back(database, 1)
+    await beaten(heart())
+    assert (await guard.told()).state == "held"
+
+
+async def test_a_restored_database_that_has_caught_up_in_numbers_is_found_by_its_signature(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats], tmp_path: Path
+) -> None:
+    await beaten(heart(), 3)
+    go_back(database, 2)
+    other = Heartbeats(
+        guard._db, Ledger(tmp_path / "other"), guard=guard, key=b"k" * 32, period_seconds=60,
+        now=lambda: pytest.fail("no clock"),
+    )  # fmt: skip
+    await beaten(other, 5)
+    assert (await guard.told()).state == "open"
+    await beaten(heart())
+    held = await guard.told()
+    assert (held.state, "is not the one that is known" in held.reason) == ("held", True)
+
+
+async def test_a_failover_that_lost_no_heartbeat_is_accepted_and_said(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    job = await given(files, SendNote("ready"))
+    await beaten(heart(), 2)
+    other_timeline(database)
+    assert await claimed(files) == []
+    await beaten(heart())
+    now = await guard.told()
+    assert (now.state, now.may_run, now.timeline) == ("open", True, now.database_timeline)
+    assert "no heartbeat is missing" in now.reason
+    assert rows(database, "SELECT action FROM audit.entries ORDER BY id DESC LIMIT 1") == [("jobs.timeline_accepted",)]
+    assert await claimed(files) == [job]
+
+
+async def test_a_failover_that_lost_a_heartbeat_is_held(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    other_timeline(database)
+    go_back(database, 1)
+    await beaten(heart())
+    now = await guard.told()
+    assert (now.state, now.may_run) == ("held", False)
+    assert rows(database, "SELECT action FROM audit.entries ORDER BY id DESC LIMIT 1") == [("jobs.held",)]
+
+
+async def test_a_new_timeline_is_held_where_no_heartbeat_is_kept(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    other_timeline(database)
+    await beaten(heart())
+    assert (await guard.told()).state == "held"
+    await guard.release(ROOT, discard=False)
+    await beaten(heart())
+    assert (await guard.told()).state == "open"
+
+
+@pytest.mark.control("J1", "a late writer changes nothing")
+async def test_a_worker_that_ran_a_job_when_it_was_quarantined_changes_nothing(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    job, after = await given(files, SendNote("runs")), None
+    [found] = await Claimer(files, "files", "w1").claim(1)
+    go_back(database, 1)
+    await beaten(heart())
+    await guard.quarantine()
+    with pytest.raises(StaleLease):
+        async with files.begin(ANNA) as tx:
+            await complete(tx, found.lease)
+    await guard.release(ROOT, discard=False)
+    [after] = await Claimer(files, "files", "w1").claim(1)
+    assert (after.lease.job_id, after.lease.lease) == (job, found.lease.lease + 1)
+    async with files.begin(ANNA) as tx:
+        await complete(tx, after.lease)
+
+
+async def test_quarantined_jobs_can_be_given_up_and_dead_letters_stay(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    dead, job = await given(files, SendNote("dead")), await given(files, SendNote("old"))
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET state = 'dead', finished_at = clock_timestamp() WHERE id = %s", [dead])
+    go_back(database, 1)
+    await beaten(heart())
+    done = await guard.release(ROOT, discard=True)
+    assert (done.requeued, done.discarded) == (0, 1)
+    assert rows(database, "SELECT id, outcome FROM jobs.history") == [(job, "cancelled")]
+    assert rows(database, "SELECT id, state FROM jobs.jobs") == [(dead, "dead")]
+
+
+async def test_what_is_put_while_jobs_are_held_waits_and_is_not_quarantined(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    old = await given(files, TryTwice("old"), unique="once")
+    go_back(database, 1)
+    await beaten(heart())
+    await guard.quarantine()
+    new = await given(files, TryTwice("new"), unique="once")
+    await guard.quarantine()
+    assert new != old
+    assert rows(database, "SELECT id, state FROM jobs.jobs ORDER BY id") == [(old, "quarantined"), (new, "ready")]
+    assert await claimed(files) == []
+    done = await guard.release(ROOT, discard=False)
+    assert (done.requeued, done.dead) == (0, 1)
+    assert rows(database, "SELECT state FROM jobs.jobs WHERE id = " + f"'{old}'") == [("dead",)]
+    assert await claimed(files) == [new]
+
+
+async def test_a_ledger_whose_numbers_went_back_forgets_what_was_lost(
+    heart: Callable[[], Heartbeats], guard: Guard, database: TestDatabase, tmp_path: Path
+) -> None:
+    made = await beaten(heart(), 4)
+    go_back(database, 3)
+    [after] = await beaten(heart())
+    assert Ledger(tmp_path / "ledger").beats() == [made[0], after]
