@@ -220,9 +220,8 @@ def _scrubbing() -> str:
     """The scrub for psql; it says how many passwords are left."""
     roles = scrub._ROLES.replace("%s", f"'{ADMIN}'").replace("quote_ident(rolname)", "quote_ident(rolname) AS role")
     taken = f"SELECT format('ALTER ROLE %s NOLOGIN PASSWORD NULL', role) FROM ({roles}) AS made \\gexec\n"
-    emptied = [f"TRUNCATE {table}" for table in scrub.EMPTIED]
-    blanked = [f"UPDATE {table} SET {values}" for table, values in scrub.BLANKED.items()]
-    return ";".join(["SET session_replication_role = replica", taken, *emptied, *blanked, f"{scrub._PASSWORDS};"])
+    emptied = scrub.statements([*scrub.EMPTIED, *scrub.BLANKED])
+    return ";".join(["SET session_replication_role = replica", taken, *emptied, f"{scrub._PASSWORDS};"])
 
 
 def _run(argv: Sequence[str], script: str = "") -> str:

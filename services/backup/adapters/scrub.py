@@ -4,6 +4,8 @@ Roles lose their logins and passwords; sessions, mailed tokens, password hashes 
 and references are off for it, as in a restore. What is left of personal data is for the directory's mode to guard.
 """
 
+from collections.abc import Sequence
+
 from services.backup.adapters.copy import Copy
 from services.backup.domain.drill import Check
 
@@ -14,6 +16,14 @@ _PASSWORDS = "SELECT count(*) FROM pg_authid WHERE rolpassword IS NOT NULL"
 _IS_THERE = "SELECT to_regclass(%s) IS NOT NULL"
 
 
+def statements(tables: Sequence[str]) -> list[str]:
+    """What empties or blanks each of *tables*, those of EMPTIED and BLANKED that a copy has."""
+    return [
+        f"UPDATE {table} SET {BLANKED[table]}" if table in BLANKED else f"TRUNCATE {table}"  # noqa: S608 - constants
+        for table in tables
+    ]
+
+
 async def scrub(copy: Copy, superuser: str) -> Check:
     """The check `scrubbed`, made by looking again. superuser: the copy's only way in, by the drill's own socket."""
     await copy.ask("SET session_replication_role = replica")
@@ -21,11 +31,8 @@ async def scrub(copy: Copy, superuser: str) -> Check:
     for role in roles:
         await copy.ask(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
     tables = [table for table in (*EMPTIED, *BLANKED) if (await copy.ask(_IS_THERE, [table]))[0][0]]
-    for table in tables:
-        if table in BLANKED:
-            await copy.ask(f"UPDATE {table} SET {BLANKED[table]}")  # noqa: S608 - constants of this module
-        else:
-            await copy.ask(f"TRUNCATE {table}")
+    for statement in statements(tables):
+        await copy.ask(statement)
     left = await copy.ask(_ROLES, [superuser])
     left += [(f"{count} passwords",) for (count,) in await copy.ask(_PASSWORDS) if count]
     left += [(table,) for table in tables if table in EMPTIED and await copy.ask(f"SELECT FROM {table} LIMIT 1")]
