@@ -23,6 +23,7 @@ from deploy.stack.credentials import STACK, Vault
 from deploy.stack.layout import SERVICES, Layout, Settings
 from deploy.stack.postgres import Cluster, binaries
 from deploy.stack.supervise import Program, drop_prefix
+from holdfast.cli.escrow_files import DROP_IN
 from holdfast.escrow import Installation
 from libs.rpc.validate import IMAGE
 
@@ -308,6 +309,7 @@ class Parts:
             "operator_socket": str(self.where.operator_socket),
             "state_dir": str(self.where.state / "backup"),
             "escrow_records": str(Installation(self.where.state).records),
+            "escrow_opened": str(self.where.run / DROP_IN),
             "pgbackrest_program": str(shutil.which("pgbackrest")),
             "pgbackrest_config": str(self.pgbackrest_file),
             "pgbackrest_expire_config": str(self.keeper_file),

@@ -36,6 +36,7 @@ from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.objects import Store
 from services.backup.adapters.offsite import Bucket, Offsite
 from services.backup.adapters.pgbackrest import PgBackRest
+from services.backup.adapters.rescue import none, rescuer
 from services.backup.config import Config
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
@@ -202,6 +203,7 @@ def _circumstances(config: Config, engine: PgBackRest) -> Circumstances:
 def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
     files = [config.pgbackrest_config, config.pgbackrest_expire_config, config.pgbackrest_drill_config]
     hidden = [*config.hidden_paths, str(state), config.run_dir, config.secrets_dir, *files, config.database_host]
+    hidden.append(config.escrow_opened)
     servers = Servers(
         binaries=Path(config.postgres_binaries),
         superuser=config.postgres_superuser,
@@ -223,6 +225,7 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
         outside=outside,
         spare_bytes=config.drill_spare_bytes,
         store=_store(config),
+        rescue=rescuer(Path(config.escrow_opened), engine) if config.escrow_opened else none,
     )
 
 

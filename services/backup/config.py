@@ -130,6 +130,10 @@ class Config(ServiceConfig):
     escrow_records: str = setting(
         "Directory where the host remembers its escrow; empty: this service does not watch it.", default=""
     )
+    escrow_opened: str = setting(
+        "Where an operator opens an escrow for deep drills; not on a disk that is backed up. Empty: nowhere.",
+        default="",
+    )
     evidence_endpoint: str = setting(
         "https URL of the off-site S3 store that keeps evidence; empty for none, which is a warning.", default=""
     )

@@ -10,17 +10,18 @@ from pathlib import Path
 from libs.clock import Clock
 from libs.errors import AppError
 from libs.observability import log
-from services.backup.adapters import remains, scrub, structure
+from services.backup.adapters import remains, rescue, scrub, structure
 from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.ladder import Ladder
 from services.backup.adapters.objects import OBJECTS, ROWS, Objects, Store
 from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
+from services.backup.adapters.rescue import Rescue
 from services.backup.adapters.rung import rung
 from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
-from services.backup.domain.drill import Check, Drill
+from services.backup.domain.drill import Check, Drill, Kind
 from services.backup.domain.errors import ChecksFailed, EngineFailed, Interrupted
 from services.backup.domain.plan import Plan
 from services.backup.domain.verdict import Recovered
@@ -33,6 +34,7 @@ class Tools:
     """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets.
 
     spare_bytes: what a copy has to leave free where drills_dir is. store: of the file bytes. draw: 0 to 1, for samples.
+    rescue: the opened escrow that deep drills restore with, or the check that says why there is none.
     """
 
     engine: Engine
@@ -44,12 +46,16 @@ class Tools:
     spare_bytes: int
     store: Store
     draw: Callable[[], float] = random.SystemRandom().random
+    rescue: Callable[[], Rescue | Check] = rescue.none
 
 
 class Run:
     """One drill under way. keep: makes a new value of the drill durable and visible."""
 
     def __init__(self, tools: Tools, drill: Drill, plan: Plan, *, keep: Callable[[Drill], None], now: Clock) -> None:
+        self._rescue = tools.rescue() if drill.kind is Kind.DEEP else None
+        if isinstance(self._rescue, Rescue):
+            tools = replace(tools, engine=self._rescue.engine, key=self._rescue.key)
         self._tools = tools
         self._drill = drill
         self._plan = plan
@@ -76,6 +82,8 @@ class Run:
         tools, place, plan = self._tools, self._place, self._plan
         self._enter("restore", isolation=tools.servers.isolation.description)
         place.make()
+        if isinstance(self._rescue, Rescue):
+            await self._rescue.prove(plan.label)
         await tools.engine.restore(plan.label, target=plan.stop_at, data_dir=place.data, work_dir=place.work)
         copy = await self._recover(opened)
         self._enter("check")
@@ -115,6 +123,9 @@ class Run:
             rpo_seconds=self._rpo(seen),
             rto_seconds=(self._now() - self._drill.created_at).total_seconds(),
         )
+        if self._rescue is not None:
+            done = self._drill.checks
+            self._add(self._rescue.check(done) if isinstance(self._rescue, Rescue) else self._rescue)
         strict = self._drill.full
         self._add(await rung("amcheck", lambda: structure.amcheck(tools.servers, copy, strict=strict)))
 

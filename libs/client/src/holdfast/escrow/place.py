@@ -2,7 +2,7 @@
 
 DIR/manifest.json, DIR/secrets/…, DIR/repository/…   as they were escrowed
 DIR/opened.json                                      when, and of which file
-DIR/pgbackrest.conf                                  the engine's file, with the authority's path in DIR
+DIR/pgbackrest.conf                                  the engine's file, with its places in DIR
 """
 
 import hashlib
@@ -52,9 +52,11 @@ def write_out(
 
 
 def config_in(directory: Path, config: str) -> str:
-    """The engine's file, with the store's authority where it lies in *directory*."""
+    """The engine's file with everything it touches in *directory*: its usual places belong to another user."""
     authority = option(config, CA_OPTION)
-    return config.replace(f"{CA_OPTION}={authority}", f"{CA_OPTION}={directory / AUTHORITY}") if authority else config
+    if authority:
+        config = config.replace(f"{CA_OPTION}={authority}", f"{CA_OPTION}={directory / AUTHORITY}")
+    return config.replace("[global]\n", f"[global]\nlock-path={directory}/lock\nspool-path={directory}/spool\n", 1)
 
 
 def for_drill(directory: Path) -> Opened:
