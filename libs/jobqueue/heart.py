@@ -17,7 +17,8 @@ from libs.observability import log
 _log = log.get(__name__)
 
 _BEAT = (
-    "INSERT INTO jobs.workers (id, service) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp()"
+    "INSERT INTO jobs.workers (id, service, queue) VALUES (%s, %s, %s)"
+    " ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp()"
 )
 _STILL_HELD = f"""
     SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)
@@ -50,14 +51,14 @@ class Told:
 class Heart:
     """Beats every beat_seconds and tells what became of the held jobs; takes back those that are past their deadline.
 
-    settings: for psycopg.connect. names: (service, worker id). held: returns job id → Hold; tell: both are called on
-    this thread. When no beat has succeeded for dead_seconds all are lost: others take the worker for dead by now.
+    settings: for psycopg.connect. names: (service, worker id, queue). held: returns job id → Hold; tell: both are
+    called on this thread. When no beat has succeeded for dead_seconds all are lost: others take the worker for dead.
     """
 
     def __init__(
         self,
         settings: Mapping[str, Any],
-        names: tuple[str, str],
+        names: tuple[str, str, str],
         *,
         beat_seconds: float,
         dead_seconds: float,
@@ -65,7 +66,7 @@ class Heart:
         tell: Callable[[Told], None],
     ) -> None:
         self._settings = dict(settings)
-        self._service, self._worker_id = names
+        self._service, self._worker_id, self._queue = names
         self._beat_seconds, self._dead_seconds = beat_seconds, dead_seconds
         self._held, self._tell = held, tell
         self._ended = False
@@ -116,7 +117,7 @@ class Heart:
 
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         began = time.monotonic()
-        connection.execute(_BEAT, [self._worker_id, self._service])
+        connection.execute(_BEAT, [self._worker_id, self._service, self._queue])
         held = self._held()
         if held:
             self._take_back_overrun(connection, held, began)

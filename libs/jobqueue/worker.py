@@ -76,6 +76,7 @@ class Worker:
     ) -> None:
         self.id = ids.new_id()
         self._database, self._service = database, service
+        self._names = (service, self.id, queue)
         self._handlers = {kind(job).name: (job, handler) for job, handler in handlers.items()}
         self._concurrency, self._tenant_slots = concurrency, tenant_slots
         self._timing, self._observe = timing, observe
@@ -133,7 +134,7 @@ class Worker:
     def _new_heart(self, loop: asyncio.AbstractEventLoop) -> heart.Heart:
         return heart.Heart(
             self._database.settings(),
-            (self._service, self.id),
+            self._names,
             beat_seconds=self._timing.beat_seconds,
             dead_seconds=self._timing.dead_seconds,
             held=lambda: {job: heart.Hold(run.lease.lease, run.until) for job, run in list(self._runs.items())},

@@ -4,7 +4,7 @@ Labels never carry a person, an organization or anything a stranger chooses: an 
 `_OTHER`. Source: OpenTelemetry semantic conventions for RPC and HTTP; requirement O6.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import prometheus_client
@@ -132,10 +132,15 @@ def exposition(registry: CollectorRegistry) -> bytes:
 
 
 class MetricsServer:
-    """GET /metrics of *registry* on a private *address*; "" listens nowhere. A libs.process Part, the last to leave."""
+    """GET /metrics of *registry* on a private *address*; "" listens nowhere. A libs.process Part, the last to leave.
 
-    def __init__(self, address: str, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    refresh: waited for before each answer, for what is counted only when somebody looks; it must not raise.
+    """
+
+    def __init__(
+        self, address: str, registry: CollectorRegistry, *, refresh: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._registry, self._refresh = registry, refresh
         self._server = Server(address, self._handle, limits=_SCRAPE_LIMITS, mode=0o600) if address else None
 
     @property
@@ -164,4 +169,6 @@ class MetricsServer:
             return Response(404)
         if request.method != "GET":
             return Response(405, [("allow", "GET")])
+        if self._refresh is not None:
+            await self._refresh()
         return Response(200, [("content-type", CONTENT_TYPE_LATEST)], exposition(self._registry))

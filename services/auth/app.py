@@ -9,6 +9,7 @@ from holdfast.usertoken import parse_keys
 from libs import clock, http1, jobqueue, process
 from libs import ids as ids_
 from libs.db import Database
+from libs.jobqueue.figures import Figures
 from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.rpc.health import Health, Monitor
@@ -70,15 +71,16 @@ def build(
         SendAlreadyRegistered: mails.send_already_registered,
     }
     feed = EpochFeed(begin=base.database.begin)
+    figures = Figures(metrics, base.database, "auth")
     parts: list[process.Part] = [
         tracer,
         base.database,
         hasher,
         feed,
-        jobqueue.Worker(base.database, service="auth", handlers=handlers),
+        jobqueue.Worker(base.database, service="auth", handlers=handlers, observe=figures.observe),
         Monitor(health, {"database": base.database.check}),
         _server(base, hasher, registration, health, metrics, tracer),
-        MetricsServer(config.metrics_address, metrics.registry),
+        MetricsServer(config.metrics_address, metrics.registry, refresh=figures.refresh),
     ]
     if config.http_address:
         parts.append(_check_server(base, feed))

@@ -10,6 +10,7 @@ from libs import clock
 from libs import ids as ids_
 from libs.db import Database
 from libs.jobqueue import Worker
+from libs.jobqueue.figures import Figures
 from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.page import Tokens
@@ -47,13 +48,14 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     verifier = Verifier(AUDIENCE, Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production))
     verbs = _verbs(config, database, objects, ids)
     remove = Remove(database.begin, objects)
+    figures = Figures(metrics, database, config.service)
     parts: list[Part] = [
         tracer,
-        MetricsServer(config.metrics_address, metrics.registry),
+        MetricsServer(config.metrics_address, metrics.registry, refresh=figures.refresh),
         database,
         objects,
         Monitor(health, {"database": database.check, "objects": objects.probe}),
-        Worker(database, config.service, handlers(remove, now=now)),
+        Worker(database, config.service, handlers(remove, now=now), observe=figures.observe),
     ]
     if config.http_address:
         parts.append(HttpServer(config.http_address, _http(verbs, verifier, now, metrics, tracer)))

@@ -1,4 +1,4 @@
-"""The `holdfast` command: sign in, files, events, the mail catcher, keys; for operators backup, drill, recovery and jobs.
+"""The `holdfast` command: sign in, files, events, mail, keys; for operators backup, drill, recovery, jobs and more.
 
 Data goes to stdout, messages to stderr. `--json` makes stdout one JSON value (one a line for streams). Colour only on
 a terminal and never with NO_COLOR. Exit codes are stable:
