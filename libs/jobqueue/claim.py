@@ -124,7 +124,7 @@ class Claimer:
         self._marks = Marks()
         # Workers start at different places, so that they do not all reach for the same tenants.
         self._cursor = worker_id
-        self._promotions = 0
+        self._looks = self._promotions = 0
         self._promoted_at: datetime | None = None
 
     async def claim(self, slots: int, *, most: int = 0, free: Mapping[str, int] = _NO_FREE) -> list[Found]:
@@ -148,7 +148,11 @@ class Claimer:
     async def look(self) -> Looked:
         """Put marks and lanes right; see libs.jobqueue.lanes."""
         looked = await look(self._database, self._service, self._queue)
-        self._marks.left_behind(looked.lowest)
+        if self._looks:
+            self._marks.left_behind(looked.lowest)
+        else:
+            self._marks.begin(looked.lowest)
+        self._looks += 1
         return looked
 
     async def promote(self) -> int:

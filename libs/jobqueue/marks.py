@@ -39,6 +39,10 @@ class Marks:
             self._middle, self._new = self._new, {}
         return self._used
 
+    def begin(self, lowest: Iterable[tuple[Lane, int]]) -> None:
+        """Begin at the first position that is ready in each lane: at a worker's first look, which has walked there."""
+        self._used = {lane: position - 1 for lane, position in list(lowest)[-_MOST:]}
+
     def left_behind(self, lowest: Iterable[tuple[Lane, int]]) -> None:
         """*lowest* is the first position that is still ready in each lane that has one."""
         for lane, position in lowest:

@@ -82,7 +82,7 @@ class Worker:
         self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
         self._stuck: list[Run] = []
-        self._stir = asyncio.Event()
+        self._stir, self._looked = asyncio.Event(), asyncio.Event()
         self._refusing = self._asking = self._held = False
         self._claims = (0, 0)  # begun, ended
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,6 +160,8 @@ class Worker:
     async def _claiming(self) -> None:
         failures, loop = 0, asyncio.get_running_loop()
         found_at = float("-inf")
+        # The first look tells where to begin; without one a claim may have to walk there each time.
+        await self._looked.wait()
         while not self._refusing:
             self._stir.clear()
             try:
@@ -311,6 +313,8 @@ class Worker:
                 self._hold(not looked.may_run)
             except Unavailable as error:
                 _log.warning("cannot look at the queue", error=error.message)
+            finally:
+                self._looked.set()
             await asyncio.sleep(_drawn(wait))
 
     def _hold(self, held: bool) -> None:
