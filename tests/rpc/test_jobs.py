@@ -1,5 +1,6 @@
 """JobService: what an operator sees of every service's jobs and does with them, on real rows over a real server."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from holdfast.jobs.v1 import job_service_pb2 as pb
 from libs.db import Database
-from libs.jobqueue import StaleLease, complete, put
+from libs.jobqueue import Lease, StaleLease, Timing, Worker, complete, put
 from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
 from libs.principal import System, User
@@ -16,6 +17,7 @@ from tests.jobs.samples import SendNote, TryTwice
 from tests.support import jobs as support
 from tests.support.jobs import Desk
 from tests.support.postgres import TestDatabase
+from tests.support.waiting import until
 from tests.support.wire import refused, told
 
 ANNA = User("oak", "anna")
@@ -258,6 +260,35 @@ async def test_a_cancel_of_a_running_job_asks_and_leaves_its_lease(files: Databa
     async with files.begin(ANNA) as tx:
         await complete(tx, found.lease)
     assert (await desk.get(job)).state == pb.JOB_STATE_DONE
+
+
+async def test_a_running_job_that_is_cancelled_stops_at_once_however_rarely_its_worker_beats(
+    files: Database, desk: Desk
+) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    worker = Worker(files, "files", {SendNote: handle}, timing=Timing(beat_seconds=3600, dead_seconds=14400))
+    await worker.start()
+    try:
+        job = await given(files, SendNote("long"))
+        await until(begun.is_set, "the job's beginning")
+        await desk.cancel(job)
+        await until(stopped.is_set, "the job's end")
+        await until(lambda: _ended(desk, job), "the job's history")
+    finally:
+        await worker.drain(5)
+        await worker.stop()
+
+
+async def _ended(desk: Desk, job: str) -> bool:
+    return (await desk.get(job)).state == pb.JOB_STATE_CANCELLED
 
 
 @pytest.mark.control("J1", "a late writer changes nothing")
