@@ -106,7 +106,7 @@ _GLOBAL: Mapping[str, str | int] = {
     "log-timestamp": "y",
     "neutral-umask": "n",
     "protocol-timeout": 1830,
-    "resume": "y",
+    "resume": "n",
     "sck-keep-alive": "y",
     "start-fast": "y",
     "stop-auto": "n",

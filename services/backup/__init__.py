@@ -1,15 +1,36 @@
 """backup: backups of the whole database, and drills that prove they restore.
 
-Owns the schema `backup` (heartbeat_counter, heartbeats, marks, drills, evidence), the operator socket, and everything
-below `state_dir`: journals of backups, drills and evidence, the heartbeat ledger, the engine's lock, copies under
-restore. Owns neither the repository (the engine's) nor how WAL gets there (`archive_command`, deploy/pgbackrest). The
-database is a witness here, never the truth: it may be what is lost. Truth is the repository for backups, and the
-journals on disk for drills and evidence.
+Owns the schema `backup` (heartbeat_counter, heartbeats, marks, exposures, drills, evidence), the operator socket, and
+everything below `state_dir`: journals of backups, drills, evidence, attempts, conditions and breaches, the heartbeat
+ledger, the engine's lock, copies under restore. Owns neither the repository (the engine's) nor how WAL gets there
+(`archive_command`, deploy/pgbackrest). The database is a witness here, never the truth: it may be what is lost. Truth
+is the repository for backups, and the journals on disk for drills and evidence.
 
 Heartbeats. Each is a row (sequence, created_at, lsn, timeline, wal, HMAC signature) written under a locked counter: the
 numbers are dense and beat k+1 begins after beat k was committed. One loop writes one each `heartbeat_seconds`; whoever
 needs a moment now asks CreateHeartbeat, which also ends the WAL segment and waits until it is in the
 repository. RPO exposure is the age of the newest beat whose segment is there, as the repository itself says.
+
+Keeping (ops.keeping). What is due follows from the repository alone (`domain.schedule`): a slot is filled when a good
+backup began in it, whoever took it; only the newest slot counts, so what was missed is caught up with once, and a clock
+that jumps neither stalls nor storms. Expiry and verification have timers of their own and need no database. Of each
+task the last attempt is kept on disk. A fault that may pass (exit codes 49, 50, 56, 82, 101) is tried again after one
+minute and then more slowly; any other is a condition for a person and waits. Writers of the repository stand behind
+`adapters.exclusive`: a lock of a Postgres session, which every host sees, and the file of this one; whoever gets it
+looks again whether the work is still to be done. The server's identity is compared with the stanza's: it is made or
+upgraded, and a full backup follows at once.
+
+A result is believed when exit code, status code, the backup's error flag and the words of `verify` agree; silence is a
+fault. Backups are never resumed: what a broken off one left is put aside, and expiry removes it. Retention: the engine
+keeps 28 days at least; what would pass 30 before the next expiry is swept with the WAL only it needed, never the last
+good full one, which is a critical condition then. The proof is the list of all objects (`domain.listing`), not the
+engine's own. Three identities, three files: one reads, one adds, and only expiry's deletes.
+
+The watch looks each minute: exposure goes to disk and to `exposures` (35 days, a minute a row). Each quarter of an hour
+it lists the archive: a segment missing between others, seen twice and not waiting on the server, or named as dropped in
+the engine's log, breaks the RPO. The breach is recorded with the interval that is lost (from the newest heartbeat
+before the hole to the end of the next good full backup, which is taken at once); until then status ends where the hole
+begins. What stands wrong is a condition: kept on disk, told in status, metrics and log.
 
 Marks. Each hour a signed row says how far every tenant had come (newest event offset, file version, audit entry), read
 in the transaction that writes it: whoever holds the mark must hold what it counts. A SECURITY DEFINER function of the

@@ -1,9 +1,11 @@
 """Schedule, retention and the watch, on a real archiving cluster with a real encrypted repository."""
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from services.backup.domain.errors import BackupBusy, EngineFailed
 from services.backup.domain.exposure import minute
 from services.backup.domain.repository import BackupType
 from services.backup.domain.schedule import Task
-from tests.support.backup import Archived
+from tests.support.backup import STANZA, Archived
 from tests.support.keeping import Clock, Keeper, gather, keeper, mould, own_cluster
 
 __all__ = ["mould", "own_cluster"]
@@ -34,6 +36,12 @@ async def two(own_cluster: Archived) -> AsyncIterator[Keeper]:
 
 async def fulls(one: Keeper) -> list[str]:
     return [stored.label for stored in (await one.engine.inspect()).fulls()]
+
+
+def broken_off(good: Path, left: Path) -> None:
+    """Make *left* what *good* would have left, had it been broken off near its end."""
+    subprocess.run(["cp", "-a", str(good), str(left)], check=True)
+    (left / "backup.manifest").unlink()
 
 
 @pytest.mark.control("B1", "a full backup is taken every day by itself")
@@ -116,6 +124,30 @@ async def test_backups_of_more_than_thirty_days_ago_go_and_the_last_good_one_sta
     assert (await fulls(one), one.conditions()) == ([third.label], {})
     # With the backups went the WAL that only they needed: the engine's own retention would have kept it for weeks.
     assert min((await one.engine.listing()).segments("15-1")) == third.wal_start
+
+
+@pytest.mark.control("B5", "when backups fail the last good one is kept and a critical condition says so")
+async def test_when_backups_fail_expiry_goes_on_and_the_last_good_one_is_kept_and_told(one: Keeper) -> None:
+    good = await one.full()
+    one.clock.ahead = 31 * DAY
+    one.archived.stop()
+    assert await one.kept.scheduler.look() is Task.FULL
+    attempt = one.kept.scheduler.attempts[Task.FULL]
+    assert (attempt.ok, attempt.again, attempt.failures) == (False, True, 1)
+    assert "the database does not answer (code 56)" in one.conditions()["backup_failing"]
+    one.kept.scheduler.ask(Task.EXPIRE)
+    done = [await one.kept.scheduler.look() for _ in range(3)]
+    assert done == [Task.EXPIRE, None, None]  # the backup waits for its next try
+    assert await fulls(one) == [good.label]
+    assert good.label in one.conditions()["last_good_past_ceiling"]
+    assert one.figure('condition{condition="last_good_past_ceiling"}') == 1
+    assert one.figure('task_good_timestamp_seconds{task="expire"}') == pytest.approx(one.clock().timestamp(), abs=60)
+
+    one.archived.start()
+    one.clock.ahead += timedelta(minutes=2)
+    assert await one.kept.scheduler.look() is Task.FULL
+    assert "backup_failing" not in one.conditions()
+    assert len(await fulls(one)) == 2
 
 
 @pytest.mark.control("B5", "what is too old is found by listing the repository itself, and alarms")
@@ -208,6 +240,19 @@ async def test_a_flipped_byte_is_found_by_verification_although_the_engine_exits
     one.kept.scheduler.ask(Task.VERIFY)
     await one.kept.scheduler.look()
     assert one.conditions() == {}
+
+
+async def test_what_broken_off_backups_left_is_not_resumed_and_goes_with_the_next_expiry(one: Keeper) -> None:
+    good = await one.full()
+    beside = one.archived.repository / "backup" / STANZA
+    left = {"20261121-000000F", "20271121-000000F"}
+    for label in left:
+        broken_off(beside / good.label, beside / label)
+    found = await one.engine.verify()
+    assert (found.faults, set(found.leftovers) <= left) == ((), True)
+    assert (await one.engine.listing()).labels() == {good.label, *left}
+    await one.engine.expire()
+    assert (await one.engine.listing()).labels() == {good.label}
 
 
 async def test_lost_lists_of_the_repository_are_told_and_no_backup_is_begun(one: Keeper) -> None:

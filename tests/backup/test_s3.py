@@ -15,7 +15,7 @@ Call = Callable[..., "subprocess.CompletedProcess[str]"]
 CIPHER = "only-for-tests-another-long-cipher-pass"
 
 
-def configured(archived: Archived, seaweed: SeaweedServer, identity: str) -> Path:
+def configured(archived: Archived, seaweed: SeaweedServer, identity: str, stanza: str = "s3") -> Path:
     """The engine's file for *identity*; the authority is copied to where the service user may read it."""
     store, server = seaweed.seaweed, archived.cluster
     authority = own(archived.state / "pki") / "ca.pem"
@@ -26,7 +26,7 @@ def configured(archived: Archived, seaweed: SeaweedServer, identity: str) -> Pat
         secret_key=pair.secret_key, ca_file=authority,
     )  # fmt: skip
     settings = conf.Settings(
-        stanza="s3",
+        stanza=stanza,
         repository=repository,
         server=conf.Server(
             data_dir=server.data_dir, socket_dir=server.socket_dir, port=server.port, user="holdfast_pgbackrest",

@@ -134,11 +134,20 @@ def _nothing(_: float) -> None:
     return
 
 
-def keeper(archived: Archived, name: str, *, clock: Clock | None = None, rules: Rules = RULES) -> Keeper:
-    """A new instance; two of them are two hosts."""
+def keeper(
+    archived: Archived,
+    name: str,
+    *,
+    clock: Clock | None = None,
+    stanza: str = STANZA,
+    configs: tuple[Path, Path, Path] | None = None,
+    io_seconds: int = 60,
+) -> Keeper:
+    """A new instance; two of them are two hosts. configs: of the identities that add, read and delete."""
     state, clock = archived.base / f"keeper-{name}", clock or Clock()
     state.mkdir(mode=0o700)
-    engine = PgBackRest(str(wrapper(archived.base)), STANZA, archived.config, archived.config, archived.config)
+    files = configs or (archived.config, archived.config, archived.config)
+    engine = PgBackRest(str(wrapper(archived.base)), stanza, *files, io_seconds=io_seconds)
     database, metrics = Database.connect(login(archived.cluster)), Metrics()
     heartbeats = Heartbeats(
         database,
@@ -151,13 +160,13 @@ def keeper(archived: Archived, name: str, *, clock: Clock | None = None, rules: 
     evidence = Evidence(signed.journal(state / "evidence"), [], period_seconds=60, now=clock)
     evidence.journal.load()
     recorder = Recorder(database)
-    exclusive = partial(Exclusive, partial(EngineLock, state / "engine.lock"), database.settings(), STANZA)
+    exclusive = partial(Exclusive, partial(EngineLock, state / "engine.lock"), database.settings(), stanza)
     attester = Attester(evidence, Circumstances(engine, Path("/usr/bin"), {}))
     backups = Backups(
         engine, Journal(state / "backups", Backup.from_json), exclusive, recorder, attester, now=clock, ids=ids.new_id
     )
     means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, clock)
-    kept = keeping(means, backups, rules, inventory=timedelta(minutes=15), seed=STANZA, enabled=True)
+    kept = keeping(means, backups, RULES, inventory=timedelta(minutes=15), seed=STANZA, enabled=True)
     return Keeper(archived, state, engine, clock, database, heartbeats, evidence, backups, metrics, kept, exclusive)
 
 

@@ -1,6 +1,7 @@
 """One foreign program, run to its end without leaving it behind."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ class Finished:
 
 
 async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] = PATH) -> Finished:
-    """*argv* to its end; ended by SIGTERM, then SIGKILL, on timeout (code -15) and on cancellation.
+    """*argv* to its end; ended by SIGTERM, then SIGKILL, on timeout (code -15) and on cancellation, with its workers.
 
     Raises OSError when it cannot be started.
     """
@@ -44,12 +45,19 @@ async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, 
     try:
         out, err = await asyncio.wait_for(child.communicate(), timeout_seconds)
     except TimeoutError:
-        await end(child)
+        await _end_all(child)
         return Finished(-signal.SIGTERM, "", f"not finished after {timeout_seconds:g} seconds")
     except asyncio.CancelledError:
-        await end(child)
+        await _end_all(child)
         raise
     return Finished(child.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def _end_all(child: asyncio.subprocess.Process) -> None:
+    """End *child*, then what is left of its session: a worker that outlives it would go on writing."""
+    await end(child)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 async def end(child: asyncio.subprocess.Process, *, ask: bool = True) -> None:

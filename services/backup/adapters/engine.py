@@ -21,8 +21,8 @@ class Engine(Protocol):
         """What the repository holds now, asked of the repository itself."""
         ...
 
-    async def probe(self) -> frozenset[str]:
-        """Return names beside the backups once the store answers. Raises EngineAway soon when it does not."""
+    async def probe(self) -> None:
+        """Return when the store answers. Raises EngineAway soon when it does not."""
         ...
 
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:

@@ -2,7 +2,8 @@
 
 Source: the pgBackRest user guide and command reference. Secrets are in configuration files (0600) alone; nothing secret
 is ever an argument. Three of those files, from the weakest identity to the strongest: one may only read (restore,
-verify, listings), one may add (backups), one may also delete (expiry, and clearing away what a broken backup left).
+verify, listings), one may add (backups), one may also delete (expiry, which also clears away what a broken off backup
+left).
 """
 
 import asyncio
@@ -17,9 +18,15 @@ from services.backup.adapters import command, pgbackrest_listing, pgbackrest_ver
 from services.backup.adapters.command import Finished
 from services.backup.adapters.pgbackrest_exits import judge
 from services.backup.adapters.pgbackrest_info import parse_info
-from services.backup.adapters.pgbackrest_options import PROBE_IO_SECONDS, options, retention, retention_by_count
+from services.backup.adapters.pgbackrest_options import (
+    PROBE_IO_SECONDS,
+    WORK_IO_SECONDS,
+    options,
+    retention,
+    retention_by_count,
+)
 from services.backup.domain.errors import EngineAway, EngineFailed
-from services.backup.domain.listing import Listing, began
+from services.backup.domain.listing import Listing
 from services.backup.domain.repository import BackupType, Repository, Stored
 from services.backup.domain.verification import Verification
 
@@ -42,7 +49,8 @@ class PgBackRest:
     """Engine over the pgbackrest program.
 
     config: its file with the identity that may add; restore_config: that of drills, which may only read;
-    expire_config: that of the keeper, which may delete. retention_days: how long fulls are kept at least.
+    expire_config: that of the keeper, which may delete. retention_days: how long fulls are kept at least. io_seconds:
+    how long one of four attempts to reach the store may take.
     """
 
     program: str
@@ -51,6 +59,7 @@ class PgBackRest:
     restore_config: Path
     expire_config: Path
     retention_days: int = 28
+    io_seconds: int = WORK_IO_SECONDS
 
     async def version(self) -> str:
         """E.g. "pgBackRest 2.45"."""
@@ -62,19 +71,18 @@ class PgBackRest:
         judge("info", done, self._log("info"))
         return parse_info(done.out, self.stanza, log=self._log("info"))
 
-    async def probe(self) -> frozenset[str]:
-        """Names of what lies beside the stanza's backups. A store that does not answer is named within 5 seconds."""
+    async def probe(self) -> None:
+        """Return when the store answers; one that does not is named within five seconds."""
         quick = f"--io-timeout={PROBE_IO_SECONDS}"
         done = await self._run("repo-ls", self.config, quick, f"backup/{self.stanza}", timeout_seconds=_ASK_SECONDS)
         judge("repo-ls", done, self._log("repo-ls"))
-        return pgbackrest_listing.names(done.out)
 
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:
         """One backup: the one the engine names, found in the repository afterwards and not damaged."""
-        config = await self._able(await self.probe())
+        await self.probe()
         watching = asyncio.create_task(self._watch(progress))
         try:
-            done = await self._run("backup", config, f"--type={type.value}", *retention(self.retention_days))
+            done = await self._run("backup", self.config, f"--type={type.value}", *retention(self.retention_days))
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
@@ -164,17 +172,6 @@ class PgBackRest:
         judge("archive-get", done, work_dir / "postgres.log")
         return True
 
-    async def _able(self, named: frozenset[str]) -> Path:
-        """The file of the weakest identity that can take a backup now. named: what lies beside the backups.
-
-        What an earlier backup left unfinished is resumed or removed by the engine, and either needs to delete.
-        """
-        listed = {one.label for one in (await self.inspect()).backups}
-        if not any(began(name) for name in named - listed):
-            return self.config
-        # Some stores go on naming a directory that has become empty.
-        return self.expire_config if (await self.listing()).labels() - listed else self.config
-
     async def _watch(self, progress: Callable[[float], None]) -> None:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
@@ -185,7 +182,7 @@ class PgBackRest:
 
     async def _run(self, verb: str, config: Path, *words: str, timeout_seconds: float = _WORK_SECONDS) -> Finished:
         own = {word.split("=")[0] for word in words}
-        told = [option for option in options(verb) if option.split("=")[0] not in own]
+        told = [word for word in options(verb, io_seconds=self.io_seconds) if word.split("=")[0] not in own]
         argv = [self.program, verb, f"--config={config}", f"--stanza={self.stanza}", *told, *words]
         try:
             return await command.run(argv, timeout_seconds=timeout_seconds)

@@ -38,7 +38,7 @@ EXITS = {
     37: Exit("an option is missing", "Mend the engine's configuration file"),
     38: Exit("a server is running in the directory to be restored", "Find out whose it is before anything else"),
     39: Exit("the store refused", "Check the identity's key and what it may do in the store"),
-    40: Exit("the directory to be restored is not empty", "Find out whose it is before anything else"),
+    40: Exit("a directory that has to be empty is not", "Find out whose it is before anything else"),
     41: Exit("a file cannot be opened", "Check owner and mode of the file it names"),
     44: Exit("the archive belongs to another database", "Find the server that archives into this stanza, and stop it"),
     45: Exit(

@@ -20,13 +20,3 @@ def parse(text: str, stanza: str) -> Listing:
             "pgbackrest repo-ls could not be read.", command="repo-ls", fault=type(error).__name__
         ) from error
     return listing(objects, stanza)
-
-
-def names(text: str) -> frozenset[str]:
-    """Names in one directory. Raises EngineFailed for output of another shape."""
-    try:
-        return frozenset(str(name) for name in dict(json.loads(text)) if name != ".")
-    except (ValueError, TypeError) as error:
-        raise EngineFailed(
-            "pgbackrest repo-ls could not be read.", command="repo-ls", fault=type(error).__name__
-        ) from error

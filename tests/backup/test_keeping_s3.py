@@ -1,0 +1,120 @@
+"""The repository in an S3 store that dies, comes back, and takes keys away: three identities, three files."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.pgbackrest import conf
+from libs.principal import System
+from services.backup.domain.errors import EngineAway, EngineFailed
+from services.backup.domain.repository import BackupType
+from tests.backup.test_s3 import configured
+from tests.support.backup import Archived, service_user
+from tests.support.keeping import Keeper, keeper, mould, own_cluster
+from tests.support.seaweed import SeaweedServer
+from tests.support.waiting import until
+
+__all__ = ["mould", "own_cluster"]
+
+
+@pytest.fixture
+async def one(own_cluster: Archived, seaweed: SeaweedServer) -> AsyncIterator[Keeper]:
+    """As `one` of test_keeping, with a repository in the store that is this test's own; the archive goes there too."""
+    stanza, names = f"s3-{secrets.token_hex(4)}", ("backups", "backups-read", "backups-keeper")
+    written, read, keep = (configured(own_cluster, seaweed, name, stanza) for name in names)
+    command = conf.archive_command(written, stanza)
+    replace(own_cluster.cluster, archive_command=command).configure()
+    made = keeper(own_cluster, "s3", stanza=stanza, configs=(written, read, keep), io_seconds=1)
+    await made.engine.create_stanza()
+    own_cluster.cluster.reload()
+    yield made
+    await made.database.stop()
+
+
+def loaded(one: Keeper) -> None:
+    """So much data that a backup takes a while."""
+    with one.archived.cluster.admin(one.archived.cluster.database) as connection:
+        connection.execute("CREATE TABLE load AS SELECT g, md5(g::text) AS sum FROM generate_series(1, 1500000) g")
+        connection.execute("CHECKPOINT")
+
+
+async def half(one: Keeper) -> "asyncio.Task[object]":
+    """A full backup that has begun to write, and that the engine would resume if it were let."""
+    known = {found.path for found in (await one.engine.listing()).objects}
+    running: asyncio.Task[object] = asyncio.create_task(one.engine.backup(BackupType.FULL, lambda _: None))
+    await until(lambda: _more(one, known), "the first object of a backup")
+    return running
+
+
+async def _more(one: Keeper, known: set[str]) -> bool:
+    fresh = {found.path for found in (await one.engine.listing()).objects} - known
+    return any(path.endswith("backup.manifest.copy") for path in fresh)
+
+
+async def test_a_backup_needs_no_right_to_delete_and_expiry_does(one: Keeper) -> None:
+    first = await one.full()
+    await one.full()
+    with pytest.raises(EngineFailed, match="the store refused"):
+        await replace(one.engine, expire_config=one.engine.config).remove(first.label)
+    await one.engine.remove(first.label)
+    assert len((await one.engine.inspect()).backups) == 1
+
+
+@pytest.mark.faults
+async def test_while_the_store_is_away_nothing_is_begun_and_whoever_asks_is_told_soon(
+    one: Keeper, seaweed: SeaweedServer
+) -> None:
+    await one.full()
+    seaweed.kill()
+    with pytest.raises(EngineAway, match="the store cannot be reached"):
+        await one.backups.create(System("tests"), BackupType.FULL)
+    await one.kept.watch.look()
+    assert "the store cannot be reached" in one.conditions()["repository_unreadable"]
+    lock = one.exclusive()
+    await lock.take("nothing holds it")
+    await lock.free()
+    seaweed.start()
+    await one.kept.watch.look()
+    assert one.conditions() == {}
+
+
+@pytest.mark.sweep
+async def test_a_store_that_dies_in_the_middle_of_a_backup_is_away_and_the_next_try_clears_up(
+    one: Keeper, seaweed: SeaweedServer
+) -> None:
+    """The engine itself tries for more than a minute before it gives up."""
+    before = await one.full()
+    loaded(one)
+    running = await half(one)
+    seaweed.kill()
+    with pytest.raises(EngineAway):
+        await running
+    seaweed.start()
+    after = await one.full()
+    assert [stored.label for stored in (await one.engine.inspect()).fulls()] == [before.label, after.label]
+    assert (await one.engine.verify()).faults == ()
+
+
+@pytest.mark.faults
+async def test_revoked_credentials_are_told_as_such_and_are_not_tried_again_and_again(one: Keeper) -> None:
+    await one.full()
+    files = {path: path.read_text() for path in (one.engine.config, one.engine.restore_config)}
+    for path, text in files.items():
+        _revoke(path, text)
+    await one.kept.watch.look()
+    assert "Check the identity's key" in one.conditions()["repository_unreadable"]
+    with pytest.raises(EngineFailed, match="the store refused"):
+        await one.backups.create(System("tests"), BackupType.FULL)
+    for path, text in files.items():
+        conf.write(path, text, owner=service_user())
+    await one.kept.watch.look()
+    assert one.conditions() == {}
+
+
+def _revoke(path: Path, text: str) -> None:
+    lines = [line if not line.startswith("repo1-s3-key-secret=") else f"{line}x" for line in text.splitlines()]
+    conf.write(path, "\n".join(lines) + "\n", owner=service_user())
