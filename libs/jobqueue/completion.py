@@ -2,7 +2,7 @@
 counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from libs.jobqueue.job import Completed, Lease
 from libs.jobqueue.plan import PINNED, RUNNING
 from libs.principal import System
 
+# Whoever reads a job's row has to be able to hold its time.
+_LAST = "9999-12-31 00:00Z"
 FINISHED = frozenset(("done", "discarded", "cancelled"))
 LONGEST_ERROR = 500
 
@@ -53,7 +55,7 @@ _FINISH, _FINISH_DONE = _finish(_TOLD), _finish(_DONE)
 _GIVE_BACK = text(
     f"""{_TOLD}, decided AS (
         SELECT j.id, t.lease, t.kind, t.error,
-            coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second') AS at,
+            least(coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second'), '{_LAST}') AS at,
             t.kind = 'dead' OR (t.kind = 'retry' AND j.failures + 1 >= j.max_attempts) AS dead
         FROM jobs.jobs j JOIN told t ON {_FENCE}
     ), changed AS (
@@ -91,6 +93,9 @@ class Told(NamedTuple):
     error: str = ""
 
 
+Also = Callable[[Tx, Sequence[Told], Mapping[str, str]], Awaitable[None]]
+
+
 async def complete(tx: Tx, lease: Lease) -> Completed:
     """Finish the job in *tx*, with the handler's own writes: all of it happens, or none. Return the answer from the
     handler.
@@ -102,8 +107,11 @@ async def complete(tx: Tx, lease: Lease) -> Completed:
     return Completed()
 
 
-async def settle(database: Database, service: str, told: Sequence[Told]) -> dict[str, str]:
-    """Write how these claims ended, in one transaction; job id → its state now. A missing id was a stale lease."""
+async def settle(database: Database, service: str, told: Sequence[Told], *, also: Also | None = None) -> dict[str, str]:
+    """Write how these claims ended, in one transaction; job id → its state now. A missing id was a stale lease.
+
+    also: called in that transaction with *told* and the states.
+    """
     # In order of ids, as everybody locks jobs.
     told = sorted(told, key=_job_id)
     done = [one for one in told if one.kind == "done"]
@@ -121,6 +129,8 @@ async def settle(database: Database, service: str, told: Sequence[Told]) -> dict
             accepted |= {row.id: row.state for row in rows}
             if "ready" in accepted.values():
                 tx.wake(channel(service))
+        if also is not None:
+            await also(tx, told, accepted)
     return accepted
 
 

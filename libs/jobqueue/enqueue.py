@@ -13,6 +13,8 @@ from libs.jobqueue.job import JobInvalid, encode, kind
 from libs.principal import Operator, Organization, User
 
 LONGEST_UNIQUE = 200
+LONGEST_DELAY = timedelta(days=36_525)
+LATEST_YEAR = 9000
 PRIORITIES = range(-100, 101)
 CANCEL = "cancel"
 """Payload of the wake-up that makes workers ask at once which of their jobs are to end."""
@@ -118,9 +120,13 @@ def _when(run_at: When) -> dict[str, Any]:
         case timedelta():
             if run_at < timedelta(0):
                 raise JobInvalid("A job cannot be put for before now: run_at is a negative length of time.")
+            if run_at > LONGEST_DELAY:
+                raise JobInvalid("A job can wait for 100 years at most.")
             return {"run_at": None, "after": run_at.total_seconds()}
         case datetime(tzinfo=None):
             raise JobInvalid("run_at has to carry its time zone.")
+        case datetime() if run_at.year > LATEST_YEAR:
+            raise JobInvalid(f"run_at lies behind the year {LATEST_YEAR}.")
         case _:
             return {"run_at": run_at, "after": None}
 

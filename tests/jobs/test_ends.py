@@ -1,0 +1,145 @@
+"""Ends that nobody planned: a job cancelled while it runs, a handler that never returns, an answer nobody can write."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from libs.db import Database
+from libs.jobqueue import Discard, JobInvalid, Lease, Outcome, Retry, Snooze, Timing, heart, rescue
+from libs.jobqueue.enqueue import CANCEL, channel
+from tests.jobs.doing import execute, given, rows, working
+from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
+from tests.support.postgres import TestDatabase
+from tests.support.waiting import until
+
+RARELY = Timing(poll_seconds=0.2, beat_seconds=60, dead_seconds=240, reap_seconds=60, flush_seconds=0.01)
+"""So rare a beat is not what ends the job."""
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by a wake-up", "by the next beat"])
+async def test_a_running_job_whose_end_is_asked_for_is_cancelled(
+    files: Database, database: TestDatabase, told: bool
+) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        if job.text == "short":
+            return
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    [job] = await given(files, SendNote("long"))
+    async with working(files, {SendNote: handle}, timing=RARELY if told else SHORT) as worker:
+        await asyncio.wait_for(begun.wait(), 20)
+        if told:
+            await until(lambda: worker._listener.working, "listening")
+        execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp() WHERE id = %s", job)
+        if told:
+            execute(database, "SELECT pg_notify(%s, %s)", channel("files"), CANCEL)
+        await asyncio.wait_for(stopped.wait(), 20)
+        [other] = await given(files, SendNote("short"))
+        await until(lambda: len(rows(database, "SELECT 1 FROM jobs.history")) == 2, "both ends")
+    assert dict(rows(database, "SELECT id, outcome FROM jobs.history")) == {job: "cancelled", other: "done"}
+    assert rows(database, "SELECT 1 FROM jobs.jobs") == []
+
+
+@pytest.mark.control("J1", "a late writer changes nothing")
+async def test_a_handler_that_ignores_its_end_loses_the_job_and_its_late_answer_does_not_count(
+    files: Database, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (heart, rescue):
+        monkeypatch.setattr(module, "GRACE_SECONDS", 0.2)
+    released, ended = asyncio.Event(), list[int]()
+
+    async def handle(job: Brief, lease: Lease) -> Outcome | None:
+        while lease.lease == 1 and not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.append(lease.lease)
+        return Discard("too late") if lease.lease == 1 else None
+
+    events: list[tuple[str, str]] = []
+    [job] = await given(files, Brief("x"))
+    async with working(files, {Brief: handle}, events, concurrency=2):
+        try:
+            await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "the second run")
+            assert ended == [2]
+        finally:
+            released.set()
+        await until(lambda: ended == [2, 1], "the first one's late end")
+        [after] = await given(files, Brief("y"))
+        execute(database, "UPDATE jobs.jobs SET lease = 5")
+        await until(lambda: len(rows(database, "SELECT 1 FROM jobs.history")) == 2, "the next job")
+    found = rows(database, "SELECT id, lease, outcome, crashes, failures FROM jobs.history ORDER BY lease")
+    assert found == [(job, 2, "done", 1, 0), (after, 6, "done", 0, 0)]
+    assert rows(database, "SELECT 1 FROM jobs.jobs") == []
+
+
+async def test_a_job_that_no_release_knows_is_a_dead_letter_after_its_last_attempt(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return None
+
+    [job] = await given(files, TryTwice("?"))
+    events: list[tuple[str, str]] = []
+    async with working(files, {SendNote: handle}, events):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'scheduled'") != [], "a retry")
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'dead'") != [], "the dead letter")
+        await until(lambda: ("dead", "try_twice") in events, "its count")
+    found = rows(database, "SELECT id, failures, crashes, error FROM jobs.jobs")
+    assert found == [(job, 2, 0, "no handler for try_twice in this release")]
+
+
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+ENDLESS = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
+ANSWERS: dict[str, tuple[Any, tuple[str, str]]] = {
+    "a zero character": (Discard("a\0b"), ("discarded", "ab")),
+    "half a character": (Discard("a\ud800b"), ("discarded", "a?b")),
+    "a long text": (Discard("x" * 5000), ("discarded", "x" * 500)),
+    "no text": (Discard(None), ("dead", "its end could not be written")),  # type: ignore[arg-type]  # as careless code
+    "no time": (Snooze("whenever"), ("dead", "its end could not be written")),  # type: ignore[arg-type]  # does
+    "a time without a zone": (Snooze(LATER.replace(tzinfo=None)), ("scheduled", "")),
+    "behind the end of time": (Retry(ENDLESS, "busy"), ("scheduled", "busy")),
+    "the beginning of time": (Snooze(datetime.min.replace(tzinfo=UTC)), ("done", "")),
+    "no outcome at all": ("done", ("done", "")),
+    "later": (Snooze(LATER), ("scheduled", "")),
+    "fine": (None, ("done", "")),
+}
+
+
+async def test_an_answer_that_cannot_be_written_stops_no_other(files: Database, database: TestDatabase) -> None:
+    barrier = asyncio.Barrier(len(ANSWERS))
+
+    async def handle(job: SendNote, lease: Lease) -> Any:
+        if lease.lease > 1:
+            return None
+        await barrier.wait()
+        return ANSWERS[job.text][0]
+
+    names = {(await given(files, SendNote(text)))[0]: text for text in ANSWERS}
+    async with working(files, {SendNote: handle}, concurrency=50):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state IN ('ready', 'running')") == [], "ends")
+    found = rows(
+        database, "SELECT id, outcome, error FROM jobs.history UNION ALL SELECT id, state, error FROM jobs.jobs"
+    )
+    assert {names[job]: (end, error) for job, end, error in found} == {
+        text: expected for text, (_, expected) in ANSWERS.items()
+    }
+    times = dict(rows(database, "SELECT payload ->> 'text', run_at FROM jobs.jobs WHERE state = 'scheduled'"))
+    assert times["a time without a zone"] == times["later"] == LATER
+    assert times["behind the end of time"].year == 9999
+
+
+@pytest.mark.parametrize("run_at", [ENDLESS, timedelta(days=40_000), timedelta.max])
+async def test_a_job_for_behind_the_end_of_time_is_refused_at_once(files: Database, run_at: Any) -> None:
+    with pytest.raises(JobInvalid):
+        await given(files, SendNote("x"), run_at=run_at)
+    assert await given(files, SendNote("x"), run_at=timedelta(days=36_500))
