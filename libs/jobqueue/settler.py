@@ -10,7 +10,7 @@ import sqlalchemy.exc
 
 from libs.db import Database
 from libs.errors import Unavailable
-from libs.jobqueue.completion import Told, settle
+from libs.jobqueue.completion import Also, Told, settle
 from libs.observability import log
 
 _log = log.get(__name__)
@@ -22,7 +22,7 @@ _LONGEST_WAIT = 5.0
 class Settler:
     """settled(batch, job id → state) is called once for each batch, only after the database has accepted or refused it.
 
-    many: so many are written at once, without waiting for flush_seconds.
+    many: so many are written at once, without waiting for flush_seconds. also: see libs.jobqueue.completion.settle.
     """
 
     def __init__(
@@ -33,9 +33,11 @@ class Settler:
         *,
         many: int,
         settled: Callable[[Sequence[Told], Mapping[str, str]], None],
+        also: Also | None = None,
     ) -> None:
         self._database, self._service = database, service
         self._flush_seconds, self._enough, self._settled = flush_seconds, many, settled
+        self._also = also
         self._waiting: list[Told] = []
         self._any, self._many = asyncio.Event(), asyncio.Event()
 
@@ -70,7 +72,7 @@ class Settler:
         wait = 0.1
         while True:
             try:
-                states = await settle(self._database, self._service, batch)
+                states = await settle(self._database, self._service, batch, also=self._also)
             except Exception as error:
                 if not _passing(error):
                     _log.exception("these jobs cannot be settled as they ended", jobs=len(batch))

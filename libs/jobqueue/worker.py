@@ -11,7 +11,7 @@ from libs import ids
 from libs.db import Database, Listener
 from libs.db.waker import COOL_DOWN_SECONDS
 from libs.errors import Unavailable
-from libs.jobqueue import heart, rescue
+from libs.jobqueue import audited, heart, rescue
 from libs.jobqueue.claim import Claimer, Found
 from libs.jobqueue.completion import Told
 from libs.jobqueue.enqueue import CANCEL, channel
@@ -91,7 +91,10 @@ class Worker:
         self._many = max(1, min(250, concurrency // 4))
         # While one half runs and is settled, the other is being claimed.
         self._share = max(_SMALL, concurrency // 3)
-        self._settler = Settler(database, service, timing.flush_seconds, many=self._many, settled=self._settled)
+        self._settler = Settler(
+            database, service, timing.flush_seconds, many=self._many, settled=self._settled,
+            also=audited.recorder(handlers),
+        )  # fmt: skip
         self._listener = Listener(database, [channel(service)], self._heard)
         self._heart: heart.Heart | None = None
 
