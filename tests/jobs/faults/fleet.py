@@ -134,17 +134,23 @@ class Fleet:
 
     async def finish(self) -> History:
         """The history once every job that was put has ended well, none of them dead; it breaks no promise."""
+        history = await self.settle()
+        told = [f"{job}: {left.state} still" for job, left in history.left.items()]
+        assert not told, "\n".join(told)
+        assert history.put() <= history.finished()
+        return history
+
+    async def settle(self) -> History:
+        """The history once nothing is left to do, whatever became of each job; it breaks no promise."""
         try:
-            await until(self._all_done, "the end of every job")
+            await until(self._nothing_to_do, "the end of every job")
         except AssertionError:
-            history = self.history()
-            told = [f"{job}: {left.state} still" for job, left in history.left.items()]
-            raise AssertionError("\n".join(told + violations(history))) from None
+            self.judge()
+            raise
         return self.judge()
 
-    def _all_done(self) -> bool:
-        history = self.history()
-        return bool(history.put()) and not history.left and history.put() <= history.finished()
+    def _nothing_to_do(self) -> bool:
+        return all(left.state == "dead" for left in self.recorder.left().values())
 
     def cut_connections(self) -> int:
         """Have the server end every connection of the service's login; returns how many."""

@@ -78,10 +78,15 @@ class Recorder:
         with self.cluster.admin(self.database) as admin, admin.transaction():
             admin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             events = [Event(**named) for named in admin.cursor(row_factory=dict_row).execute(_EVENTS.encode())]
-            left = {str(job): Left(str(state), int(str(places))) for job, state, places in admin.execute(_LEFT)}
+            left = _left(admin)
             lines = Counter(str(job) for (job,) in admin.execute("SELECT id FROM jobs.history"))
             ticks = admin.execute("SELECT job_id FROM jobs.ticks WHERE job_id <> ''").fetchall()
         return History(dead_seconds, events, left, lines, [str(job) for (job,) in ticks])
+
+    def left(self) -> dict[str, Left]:
+        """The jobs that are not finished."""
+        with self.cluster.admin(self.database) as admin:
+            return _left(admin)
 
     def finished(self) -> int:
         """How many jobs have ended well."""
@@ -93,3 +98,7 @@ class Recorder:
 def say(connection: psycopg.Connection[Any], kind: str, job: str, lease: int, by: str) -> None:
     """Write down one put, begin or end."""
     connection.execute(_SAY, [kind, job, lease, by])
+
+
+def _left(connection: psycopg.Connection[Any]) -> dict[str, Left]:
+    return {job: Left(state, places) for job, state, places in connection.execute(_LEFT)}

@@ -21,8 +21,8 @@ LOAD = [Step(seconds=0.01), Step("parent"), Step()]
 
 @asynccontextmanager
 async def load(fleet: Fleet) -> AsyncIterator[None]:
-    """Three workers and a producer; at the end everything put is finished, and no promise was broken."""
-    await fleet.start("a", "b", "c")
+    """Three workers that make periodic jobs too, and a producer; at the end all is finished and no promise broken."""
+    await fleet.start("a", "b", "c", ticks=True)
     stop = asyncio.Event()
     producing = asyncio.create_task(fleet.produce(stop, LOAD, 0.02))
     await progress(fleet)

@@ -86,7 +86,7 @@ async def test_a_job_whose_handler_ignores_its_deadline_goes_to_another_worker(f
     heir.let_go()
     await heir.says("end", other)
     assert len(stuck.said("begin")) == 1
-    stuck.let_go()
+    stuck.signal(signal.SIGUSR2)
     heir.signal(signal.SIGTERM)
     await heir.ends()
     [last] = await fleet.put(Step())

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 _CHUNK = 1 << 16
@@ -22,6 +22,7 @@ class Wire:
         self.directory, self._target = directory, target
         self._sign, self._keep_answer = b"", False
         self.was_cut = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self, sign: bytes, *, after_commit: bool) -> None:
         """Cut the first connection on which *sign* is asked: before Postgres hears of it, or once it has committed and
@@ -29,22 +30,43 @@ class Wire:
         """
         self._sign, self._keep_answer = sign, after_commit
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        to_reader, to_writer = await asyncio.open_unix_connection(self._target)
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(_close, writer)
+            # With no server there the worker is to see what it would see without the wire.
+            with suppress(OSError):
+                to_reader, to_writer = await asyncio.open_unix_connection(self._target)
+                stack.push_async_callback(_close, to_writer)
+                await self._both_ways(reader, writer, to_reader, to_writer)
+
+    async def _both_ways(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        to_reader: asyncio.StreamReader,
+        to_writer: asyncio.StreamWriter,
+    ) -> None:
         doomed = asyncio.Event()
-        both = [self._questions(reader, to_writer, doomed), self._answers(to_reader, writer, doomed)]
-        tasks = [asyncio.create_task(way) for way in both]
+        ways = [self._questions(reader, to_writer, doomed), self._answers(to_reader, writer, doomed)]
+        tasks = [asyncio.create_task(way) for way in ways]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for end in (writer, to_writer):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
 
     async def _questions(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
         while data := await reader.read(_CHUNK):
@@ -64,13 +86,20 @@ class Wire:
             to.write(data)
 
 
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 @asynccontextmanager
 async def wire(socket: Path, port: int) -> AsyncIterator[Wire]:
     """A wire to the Postgres that listens in the directory *socket*."""
     name = f".s.PGSQL.{port}"
     made = Wire(Path(tempfile.mkdtemp(prefix="hfw-", dir="/tmp")), str(socket / name))
     try:
-        async with await asyncio.start_unix_server(made.serve, made.directory / name):
+        async with await asyncio.start_unix_server(made.accept, made.directory / name):
             yield made
     finally:
+        await made.close()
         shutil.rmtree(made.directory)

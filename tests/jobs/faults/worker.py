@@ -1,7 +1,7 @@
 """A worker process whose handler writes down what it does, on a connection of its own and as lines of a file.
 
-SIGTERM ends it as a deployment does, SIGUSR1 lets go what its handlers hold. What a job is to suffer stands in the job;
-where only its first run shall, it says so in the handler below.
+SIGTERM ends it as a deployment does, SIGUSR1 lets go what its handlers hold, SIGUSR2 what is deaf by then. What a job
+is to suffer stands in the job; where only its first run shall, it says so in the handler below.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Deaf:
-    """Its first run ignores that its time is over, and ends only by SIGUSR1."""
+    """Its first run ignores that its time is over, and ends only by SIGUSR2."""
 
     timeout_seconds: ClassVar[float] = 0.3
 
@@ -71,7 +71,7 @@ class Handlers:
     """Of one process."""
 
     def __init__(self, setup: Setup, database: Database) -> None:
-        self.release = asyncio.Event()
+        self.release, self._deaf = asyncio.Event(), asyncio.Event()
         self._setup, self._database = setup, database
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
@@ -100,12 +100,18 @@ class Handlers:
 
     async def deaf(self, job: Deaf, lease: Lease) -> None:
         await self._say("begin", lease)
-        while lease.lease == 1 and not self.release.is_set():
+        heard = self._deaf
+        while lease.lease == 1 and not heard.is_set():
             try:
-                await self.release.wait()
+                await heard.wait()
             except asyncio.CancelledError:
                 print(f"ignored {lease.job_id} {lease.lease}", flush=True)
         await self._say("end", lease)
+
+    def shout(self) -> None:
+        """End what is deaf; what comes later is deaf again."""
+        self._deaf.set()
+        self._deaf = asyncio.Event()
 
     async def tick(self, job: Tick, lease: Lease) -> None:
         await self._say("begin", lease)
@@ -151,6 +157,7 @@ async def _serve(setup: Setup) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_signal_handler(signal.SIGUSR1, handlers.release.set)
+    loop.add_signal_handler(signal.SIGUSR2, handlers.shout)
     await worker.start()
     await timetable.start()
     print(f"started {clock.now().isoformat()}", flush=True)
