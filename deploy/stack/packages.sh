@@ -15,14 +15,21 @@ need postgresql server
 need pgbackrest command -v pgbackrest
 need python3-venv /usr/bin/python3 -c 'import ensurepip, venv'
 need util-linux command -v setpriv
-[ "${1:-}" != dev ] || need curl command -v curl # the README's examples are tests
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+if [ "${1:-}" = dev ]; then
+    need curl command -v curl           # the README's examples are tests
+    need prometheus command -v promtool # so are the alert rules
+fi
 
 [ -n "$missing" ] || exit 0
 # Without postgresql-common's word a cluster would be made and started; the word is a file, and it is removed again if it is ours.
 quiet='mkdir -p /etc/postgresql-common/createcluster.d && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/holdfast.conf'
+# The package's own service would begin at the next boot and listen everywhere; the stack runs one of its own.
+idle=":"
+case $missing in *prometheus*) idle="service prometheus stop; update-rc.d prometheus disable" ;; esac
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "Missing:$missing. This is no Debian: install PostgreSQL 15 or newer, pgBackRest, Python with venv, and util-linux." >&2
+    echo "Tests also need curl and promtool, which comes with Prometheus." >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then
@@ -34,7 +41,7 @@ elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
     as_root="sudo"
 else
     echo "Debian packages are missing. Run this line as root, then the same make again:" >&2
-    echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing; rm -f /etc/postgresql-common/createcluster.d/holdfast.conf'" >&2
+    echo "    sh -c '$quiet; apt-get update && apt-get install -y --no-install-recommends$missing; $idle; rm -f /etc/postgresql-common/createcluster.d/holdfast.conf'" >&2
     exit 1
 fi
 
@@ -64,5 +71,6 @@ quietly dpkg --configure -a # what an earlier run left half done
 quietly apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 quietly apt-get install -y -qq --no-install-recommends $missing
+quietly sh -c "$idle"
 rm -f "$log"
 printf '  %-56s ok   %6.1f s\n' "Debian packages" "$(($(date +%s) - began))" >&2
