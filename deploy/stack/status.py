@@ -17,6 +17,8 @@ from deploy.stack.supervise import Supervisor
 from deploy.stack.up import standing
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
+from holdfast.cli.escrow_files import document, words
+from holdfast.escrow import Installation, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def show(where: Layout, report: Report) -> bool:
         "parts": [asdict(one) for one in found],
     }
     report.facts |= {"memory_bytes": sum(one.memory_bytes for one in found), "recovery": lines}
-    for line in lines:
+    escrow = record.standing(Installation(where.state).records)
+    report.facts["escrow"] = document(escrow)
+    for line in (*lines, f"escrow: {words(escrow)}".replace("\n", "; ")):
         report.say(line)
     return all(one.fault == "" for one in found)
