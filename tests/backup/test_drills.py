@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
-from tests.support.backup import Archived, Operator, Service, middle, own, refused
+from tests.support.backup import Archived, Operator, Service, middle, own, refused, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_drill_works_while_the_production_database_is_down(
         assert unreachable.detail == "1 of them answer outside, none inside"
     finally:
         archived.start()
-    assert operator.status(advance=True).warnings == []
+    wait_until(lambda: not operator.status(advance=True).warnings, "what waited for the database to be told to it")
 
 
 def test_the_journal_of_an_ended_drill_is_readable_without_the_service(service: Service, full: pb.Backup) -> None:

