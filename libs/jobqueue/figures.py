@@ -37,7 +37,7 @@ _OLDEST = text(
 )
 
 
-_QUEUE = ("service", "queue")
+_QUEUE = ("queue",)
 
 
 class Figures:
@@ -107,8 +107,8 @@ class Figures:
         self._forget()
         for row in queues:
             for name, gauge in self._gauges.items():
-                gauge.labels(self._service, row.queue).set(getattr(row, name) or 0)
-            self._paused.labels(self._service, row.queue).set(row.paused_at is not None)
+                gauge.labels(row.queue).set(getattr(row, name) or 0)
+            self._paused.labels(row.queue).set(row.paused_at is not None)
         for row in dead:
             self._dead_tuples.labels(row.relname).set(row.n_dead_tup)
         self._see(oldest)
