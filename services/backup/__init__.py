@@ -11,6 +11,11 @@ numbers are dense and beat k+1 begins after beat k was committed. One loop write
 needs a moment now asks CreateHeartbeat, which also ends the WAL segment and waits until it is in the
 repository. RPO exposure is the age of the newest beat whose segment is there, as the repository itself says.
 
+Jobs. The operators' plane for every service's queue (JobService), through functions of the owner that each do one
+thing. Before each beat the database is compared with the ledger: one that lacks the newest beat known here has gone
+back in time, so the guard is held, nothing is claimed, and what was put before is quarantined until an operator
+releases it. A new timeline with every beat is a failover and accepted; without a ledger nothing vouches for it.
+
 Keeping (ops.keeping). What is due follows from the repository alone (`domain.schedule`): a slot is filled when a good
 backup began in it, whoever took it; only the newest slot counts, so what was missed is caught up with once, and a clock
 that jumps neither stalls nor storms. Expiry and verification have timers of their own and need no database. Of each
