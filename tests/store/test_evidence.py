@@ -1,5 +1,6 @@
 """Evidence in its other homes: the database and the off-site store, away and back again, and nothing to be changed."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -237,6 +238,26 @@ async def test_what_was_put_off_site_stays_as_it_was_whoever_wants_otherwise(
     assert [kept] == list(made.lines(0, 1))
 
 
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_journal_that_lost_what_the_store_has_is_told_of(
+    tmp_path: Path, seaweed: SeaweedServer, left: int
+) -> None:
+    made = journal(tmp_path, 2)
+    async with running(made, store_mirror(seaweed, tmp_path)) as evidence:
+        await mirrored(evidence, "store", 2)
+        assert evidence.warnings() == []
+    before = in_the_bucket(seaweed, made.chain)
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    again = EvidenceJournal(tmp_path, SIGNER)
+    async with running(again, store_mirror(seaweed, tmp_path)) as evidence:
+        await evidence.append("drill", "drills/9", GOOD)
+        await mirrored(evidence, "store", left + 1)
+        assert f"the off-site store has 2 records of chain {made.chain}" in evidence.warnings()[0]
+    after = in_the_bucket(seaweed, made.chain)
+    assert [line for line in before if line not in after and b'"body"' in line[:9]] == []
+
+
 async def test_a_bucket_that_is_another_one_is_filled_from_the_beginning(
     tmp_path: Path, seaweed: SeaweedServer
 ) -> None:
@@ -246,6 +267,18 @@ async def test_a_bucket_that_is_another_one_is_filled_from_the_beginning(
         await mirrored(evidence, "store", 2)
     assert await mirror.newest(made) == 2
     assert await store_mirror(seaweed, tmp_path, endpoint="https://another.example").newest(made) == 0
+
+
+async def test_a_stop_in_the_moment_of_an_append_was_lost_and_the_loop_went_on_for_ever(
+    tmp_path: Path, db: Database
+) -> None:
+    made = journal(tmp_path)
+    for number in range(20):
+        async with asyncio.timeout(20):
+            async with running(made, DatabaseMirror(db)) as evidence:
+                await mirrored(evidence, "database", number)
+                await evidence.append("drill", f"drills/{number}", GOOD)
+    assert made.count == 20
 
 
 async def test_a_damaged_journal_stops_nothing_and_is_told_by_status_and_by_the_self_check(

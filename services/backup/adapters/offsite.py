@@ -8,7 +8,7 @@ be changed or removed is the bucket's doing (versions, and a lock of three years
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,18 @@ class Bucket:
     secret_key: Secret
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Everything of *chain* up to record *sequence*, which has this *digest*; "", 0, "" for nothing."""
+
+    chain: str
+    sequence: int
+    digest: str
+
+
+NOTHING_YET = Filled("", 0, "")
+
+
 class Offsite:
     """One bucket. remembered: file that says up to which record it was filled."""
 
@@ -41,24 +53,26 @@ class Offsite:
         self._remembered = remembered
         self._client: Any = None
 
-    def filled(self, chain: str) -> int:
-        """Up to which number of *chain* this very bucket has everything; 0 for one that is new."""
+    def filled(self) -> Filled:
+        """What this very bucket has got; nothing for one that is new."""
         try:
             found: Mapping[str, Any] = json.loads(self._remembered.read_text(encoding="utf-8"))
-            return int(found["sequence"]) if found["place"] == self._place(chain) else 0
+            if found["place"] != self._place():
+                return NOTHING_YET
+            return Filled(str(found["chain"]), int(found["sequence"]), str(found["digest"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return 0
+            return NOTHING_YET
 
-    def remember(self, chain: str, sequence: int) -> None:
-        """Everything of *chain* up to *sequence* is there."""
-        write(self._remembered, json.dumps({"place": self._place(chain), "sequence": sequence}) + "\n")
+    def remember(self, filled: Filled) -> None:
+        """All that is there."""
+        write(self._remembered, json.dumps({"place": self._place(), **asdict(filled)}) + "\n")
 
     async def put(self, key: str, content: bytes) -> None:
         """Store *content* under *key*. Raises Unavailable, told in the store's own words."""
         await asyncio.to_thread(self._put, key, content)
 
-    def _place(self, chain: str) -> str:
-        return f"{self._bucket.endpoint}/{self._bucket.name}/{chain}"
+    def _place(self) -> str:
+        return f"{self._bucket.endpoint}/{self._bucket.name}"
 
     def _put(self, key: str, content: bytes) -> None:
         try:

@@ -162,8 +162,10 @@ class Evidence:
                 if mirror.name not in self.faults:
                     _log.warning("evidence_not_mirrored", mirror=mirror.name, fault=str(error))
                 self.faults[mirror.name] = str(error)
+            # Not wait_for: when news and a cancellation come together, the one of Python 3.11 loses the cancellation.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news[mirror.name].wait(), self._period_seconds)
+                async with asyncio.timeout(self._period_seconds):
+                    await self._news[mirror.name].wait()
 
     def _again(self) -> None:
         with self._order:

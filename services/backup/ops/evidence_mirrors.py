@@ -8,7 +8,7 @@ from libs.evidence import NotEvidence
 from libs.observability import log
 from libs.principal import System
 from services.backup.adapters.evidence_journal import EvidenceJournal
-from services.backup.adapters.offsite import Offsite
+from services.backup.adapters.offsite import Filled, Offsite
 from services.backup.domain.evidence import Row, row
 from services.backup.store import evidence as rows
 
@@ -80,15 +80,26 @@ class StoreMirror:
     """
 
     name = "store"
-    warning = ""
 
     def __init__(self, offsite: Offsite, *, now: Clock) -> None:
         self._offsite = offsite
         self._now = now
+        self.warning = ""
 
     async def newest(self, journal: EvidenceJournal) -> int:
-        """As remembered: the store shows nothing to whom may only put."""
-        return min(await asyncio.to_thread(self._offsite.filled, journal.chain), journal.count)
+        """As remembered: the store shows nothing to whom may only put.
+
+        What was put and is not in *journal* any more is told of until this process ends; the store keeps it.
+        """
+        filled, count = await asyncio.to_thread(self._offsite.filled), journal.count
+        known = filled.chain == journal.chain and filled.sequence <= count
+        if not filled.sequence or (known and journal.digest(filled.sequence) == filled.digest):
+            return filled.sequence
+        self.warning = (
+            f"The journal of evidence was replaced or set back: the off-site store has {filled.sequence} records of"
+            f" chain {filled.chain}, and not all of them are in it. Put the store's records in its place."
+        )
+        return 0
 
     async def send(self, journal: EvidenceJournal, after: int, upto: int) -> None:
         """Put one object after the other, then the public keys and a trailer; only then is all of it remembered."""
@@ -99,12 +110,12 @@ class StoreMirror:
                 name = _name(each.sequence, each.digest)
                 await self._offsite.put(f"{chain}/records/{name}.json", each.line.encode() + b"\n")
             if end < upto:
-                await asyncio.to_thread(self._offsite.remember, chain, end)
+                await asyncio.to_thread(self._offsite.remember, Filled(chain, end, journal.digest(end)))
         name = _name(upto, journal.digest(upto))
         await self._offsite.put(f"{chain}/keys/{name}.pem", journal.public_keys)
         trailer = journal.trailer(upto, at=self._now(), internal=True)
         await self._offsite.put(f"{chain}/trailers/{name}.json", trailer)
-        await asyncio.to_thread(self._offsite.remember, chain, upto)
+        await asyncio.to_thread(self._offsite.remember, Filled(chain, upto, journal.digest(upto)))
 
 
 def _name(sequence: int, digest: str) -> str:
