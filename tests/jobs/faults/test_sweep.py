@@ -8,8 +8,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -87,7 +87,7 @@ class Sweep:
 
     async def ignore(self) -> None:
         [job] = await self.fleet.put(Deaf())
-        await until(lambda: self._ended(job), "the run of a job that another worker cannot end")
+        await eventually(lambda: self._ended(job), "the run of a job that another worker cannot end")
         for process in self.alive:
             process.signal(signal.SIGUSR2)
 
@@ -146,7 +146,16 @@ async def sweeping(fleet: Fleet, durable: Durable, chance: random.Random) -> Asy
 
 async def progress(fleet: Fleet, jobs: int = 20) -> None:
     before = fleet.recorder.finished()
-    await until(lambda: fleet.recorder.finished() >= before + jobs, "progress after the fault")
+    await eventually(lambda: fleet.recorder.finished() >= before + jobs, "progress after the fault")
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """As until, on a machine that does much else: several faults' ends may fall into one wait."""
+    for _ in range(3):
+        with suppress(AssertionError):
+            await until(condition, what)
+            return
+    raise AssertionError(f"{what} did not happen")
 
 
 async def test_a_deployment_during_an_outage_ends_and_loses_nothing(durable_fleet: Fleet, durable: Durable) -> None:
