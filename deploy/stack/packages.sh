@@ -19,17 +19,20 @@ need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 if [ "${1:-}" = dev ]; then
     need curl command -v curl           # the README's examples are tests
     need prometheus command -v promtool # so are the alert rules
+    need pgbouncer test -x /usr/sbin/pgbouncer # the queue has to work behind one
 fi
 
 [ -n "$missing" ] || exit 0
 # Without postgresql-common's word a cluster would be made and started; the word is a file, and it is removed again if it is ours.
 quiet='mkdir -p /etc/postgresql-common/createcluster.d && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/holdfast.conf'
-# The package's own service would begin at the next boot and listen everywhere; the stack runs one of its own.
+# The packages' own services would begin at the next boot and listen; the stack and the tests run their own.
 idle=":"
-case $missing in *prometheus*) idle="service prometheus stop; update-rc.d prometheus disable" ;; esac
+for service in prometheus pgbouncer; do
+    case $missing in *" $service"*) idle="$idle; service $service stop; update-rc.d $service disable" ;; esac
+done
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "Missing:$missing. This is no Debian: install PostgreSQL 15 or newer, pgBackRest, Python with venv, and util-linux." >&2
-    echo "Tests also need curl and promtool, which comes with Prometheus." >&2
+    echo "Tests also need curl, PgBouncer and promtool, which comes with Prometheus." >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then

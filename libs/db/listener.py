@@ -93,7 +93,9 @@ class Listener:
             await asyncio.sleep(random.uniform(wait / 2, wait))
 
     async def _hears_itself(self, connection: psycopg.AsyncConnection[Any]) -> bool:
-        await connection.execute("SELECT pg_notify(%s, '')", [self._probe])
+        # From another connection: behind a proxy, one's own call comes back with the answer to one's own statement.
+        async with await psycopg.AsyncConnection.connect(**self._settings, autocommit=True) as other:
+            await other.execute("SELECT pg_notify(%s, '')", [self._probe])
         early: list[psycopg.Notify] = []
         async for notice in connection.notifies(timeout=self._probe_seconds):
             if notice.channel == self._probe:
