@@ -3,8 +3,12 @@ fence.
 
 A job is a plain frozen dataclass; its type's name is the class name in snake_case; `queue`, `max_attempts` and
 `timeout_seconds` may be ClassVars of it. Rows name whom a job works for by ids and never carry a token. Delivery is
-at least once: a handler gets its Lease as the idempotency token, or ends the job inside its own transaction with
-`complete`.
+at least once: a handler gets its Lease as the idempotency token, ends the job inside its own transaction with
+`complete` (`in_transaction` opens one), or asks `first_time` whether an effect was had before. A long job saves its
+`progress`, which its next attempt finds in the Lease. Calls to other services: libs.rpc.exchange.
+
+What comes by the clock is a `Timetable` of `Periodic` jobs, a part of each replica beside its Worker: by the database's
+clock, without a leader, never twice.
 
 Where a job is: jobs.jobs holds each unfinished job with its state and lease, and nothing else does. jobs.ready holds
 its place in line while it may be claimed, jobs.lanes which tenants have such places. What is finished moves to
