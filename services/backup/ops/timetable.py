@@ -6,7 +6,7 @@ was missed while the service was down is caught up with once.
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from libs import process
 from libs.clock import Clock
@@ -51,12 +51,13 @@ class Timetable:
         self._task: asyncio.Task[None] | None = None
 
     async def look(self) -> Drill | None:
-        """Begin what is due and may begin; at most one drill, which is returned."""
-        for kind, every in self._every.items():
+        """Begin what is due and may begin; at most one drill, which is returned. Who has waited longest goes first."""
+        for kind in sorted(self._every, key=self._begun):
             if kind in self._not_before and self._now() < self._not_before[kind]:
                 continue
             try:
-                if due(self._now(), *await self._since(kind, every), self._jitter):
+                last, period = await self._since(kind, self._every[kind])
+                if due(self._now(), last, period, self._jitter):  # now is read last, or "now" lies in the future
                     return await self._drills.create(_WHO, kind=kind, scheduled=True)
             except BackupBusy:
                 return None
@@ -82,6 +83,11 @@ class Timetable:
     async def stop(self) -> None:
         """End the loop."""
         await process.cancel(self._task)
+
+    def _begun(self, kind: Kind) -> datetime:
+        """When the newest drill of this kind was begun."""
+        last = self._drills.newest(kind)
+        return last.created_at if last else datetime.min.replace(tzinfo=UTC)
 
     async def _since(self, kind: Kind, every: timedelta) -> tuple[datetime, timedelta]:
         """When the count began, and how long it is."""
