@@ -20,6 +20,7 @@ import psycopg
 from libs import clock
 from libs.db import Database, Limits
 from libs.jobqueue import Completed, Handler, Lease, Periodic, Timetable, Timing, Worker, complete, put
+from libs.observability import log
 from tests.jobs.faults.recorder import NAME, Recorder, say
 from tests.support.postgres import Login
 
@@ -138,6 +139,8 @@ def run(setup: Setup) -> None:
     os.dup2(lines, 1)
     os.dup2(lines, 2)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the life of the process
+    # As a service logs: what structlog does unasked to a traceback holds the event loop for seconds.
+    log.configure("files", "json", "info", stream=sys.stdout)
     _put_clock_ahead(setup.ahead_seconds)
     asyncio.run(_serve(setup))
     print("stopped", flush=True)
