@@ -59,6 +59,12 @@ for pg_checksums, and the copy is removed, which is checked. Each check has a co
 or not made, with the reason; a question the copy could not answer has failed. What past drills took foretells a restore
 now (`domain.forecast`), and each drill keeps what was foretold of it, so that the error is known.
 
+Escrow (holdfast.escrow says what it holds). This service sees keyed digests alone, written by whoever owns the secrets:
+no escrow, or one that differs from what is installed, is a warning and `holdfast_backup_escrow_stale`. A deep drill
+chooses its moment by what this host knows; then it reads the repository, fetches WAL and judges heartbeats with what an
+operator opened in `escrow_opened` and nothing else. Without one, or with one of another repository, its check `escrow`
+is not made; one that does not open the repository fails the drill.
+
 Evidence. Whatever proves or disproves recovery, failures too, is one record in `state_dir`/evidence before anybody is
 told of it: holdfast.evidence says what a record is, byte for byte. `Evidence.append` is the one call; the same kind and
 subject told again is nothing, so what was found dead or is older than evidence is told at each start. Writers share one

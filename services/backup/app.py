@@ -36,13 +36,14 @@ from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.objects import Store
 from services.backup.adapters.offsite import Bucket, Offsite
 from services.backup.adapters.pgbackrest import PgBackRest
-from services.backup.adapters.rescue import none, rescuer
+from services.backup.adapters.rescue import CONFIG, none, rescuer
 from services.backup.config import Config
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
+from services.backup.domain.escrow import proven_at
 from services.backup.domain.evidence import Signer
 from services.backup.domain.schedule import Rules
-from services.backup.ops import evidence_figures
+from services.backup.ops import evidence_figures, forecast_figures
 from services.backup.ops.attester import Attester
 from services.backup.ops.backups import Backups
 from services.backup.ops.drill_figures import DrillFigures
@@ -100,7 +101,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, now)
     kept = _keeping(config, means, backups)
     escrow = Escrow(Path(config.escrow_records) if config.escrow_records else None)
-    EscrowFigures(metrics, escrow)
+    EscrowFigures(metrics, escrow, lambda: proven_at(drills.list()))
     recovery = Recovery(
         database,
         engine,
@@ -214,7 +215,9 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
     )
     socket = f"{config.database_host}/.s.PGSQL.{config.database_port}"
     production = f"unix:{socket}" if socket.startswith("/") else f"tcp:{config.database_host}:{config.database_port}"
-    outside = (production, f"file:{config.pgbackrest_config}", *config.drill_probes)
+    outside = [production, f"file:{config.pgbackrest_config}", *config.drill_probes]
+    if config.escrow_opened:
+        outside.append(f"file:{config.escrow_opened}/{CONFIG}")
     copies = state / "copies"
     return Tools(
         engine=engine,
@@ -222,7 +225,7 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
         drills_dir=copies,
         run_dir=Path(config.run_dir),
         key=config.heartbeat_key.reveal(),
-        outside=outside,
+        outside=tuple(outside),
         spare_bytes=config.drill_spare_bytes,
         store=_store(config),
         rescue=rescuer(Path(config.escrow_opened), engine) if config.escrow_opened else none,

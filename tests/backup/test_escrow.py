@@ -162,6 +162,8 @@ def test_a_deep_drill_with_an_opened_escrow_says_which_one_it_restored_with(
     assert ended.state == pb.STATE_SUCCEEDED, ended
     assert checks["escrow"].verdict == pb.CHECK_VERDICT_OK
     assert "came from the escrow of 2" in checks["escrow"].detail
+    # The copy sees neither production's server and engine's file nor the opened escrow; all three can be read outside.
+    assert checks["isolation_production_unreachable"].detail == "3 of them answer outside, none inside"
     assert service.leftovers == []
     light = {check.check for check in asks.drill(kind=pb.DRILL_KIND_LIGHT).checks}
     assert "escrow" not in light

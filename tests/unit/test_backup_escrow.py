@@ -12,6 +12,9 @@ from deploy.stack import doctor
 from holdfast.escrow import Installation, gather, record
 from libs.observability.metric import Metrics
 from services.backup.adapters.escrow import Escrow
+from services.backup.domain.drill import Check, Drill, not_made
+from services.backup.domain.escrow import CHECK, proven_at
+from services.backup.domain.progress import State
 from services.backup.ops.escrow_figures import EscrowFigures
 from tests.support.escrow import installed
 
@@ -27,10 +30,10 @@ def here(tmp_path: Path) -> Installation:
     return installation
 
 
-def figures(escrow: Escrow) -> dict[str, float]:
+def figures(escrow: Escrow, *drills: Drill) -> dict[str, float]:
     """What a scrape shows of it."""
     metrics = Metrics()
-    EscrowFigures(metrics, escrow)
+    EscrowFigures(metrics, escrow, lambda: proven_at(drills))
     lines = [line.split() for line in generate_latest(metrics.registry).decode().splitlines()]
     prefix = "holdfast_backup_escrow_"
     return {words[0].removeprefix(prefix): float(words[1]) for words in lines if words[0].startswith(prefix)}
@@ -99,3 +102,27 @@ def test_what_is_remembered_is_readable_by_the_service_and_the_digest_key_is_not
     modes = {path.name: path.stat().st_mode & 0o777 for path in here.records.iterdir()}
     assert modes == {"exported.json": 0o644, "installed.json": 0o644}
     assert json.loads((here.records / "installed.json").read_text()).keys() == {"version", "noted_at", "digests"}
+
+
+@pytest.mark.control("B7", "a deep drill restores with the escrow alone, and one without it never says ok")
+def test_only_a_good_drill_whose_escrow_check_is_ok_counts_as_one_with_an_escrow() -> None:
+    def drill(hour: int, state: State, *checks: Check) -> Drill:
+        return Drill("d", NOW, ended_at=NOW.replace(hour=hour), state=state, checks=checks)
+
+    good = Check(CHECK, True, 1, "")
+    others = [
+        drill(9, State.SUCCEEDED, not_made(CHECK, "no escrow opened")),
+        drill(10, State.FAILED, good),
+        drill(11, State.SUCCEEDED, Check("heartbeats", True, 1, "")),
+    ]
+    assert math.isnan(figures(Escrow(None), *others)["drilled_timestamp_seconds"])
+    told = figures(Escrow(None), drill(7, State.SUCCEEDED, good), drill(8, State.SUCCEEDED, good), *others)
+    assert told["drilled_timestamp_seconds"] == NOW.replace(hour=8).timestamp()
+
+
+@pytest.mark.control("B7", "a stale escrow is told, without a secret")
+def test_the_same_secret_in_two_installations_has_two_digests(here: Installation, tmp_path: Path) -> None:
+    other = Installation(installed(tmp_path / "other" / "state"))
+    shared = {"secrets/stack/repository_cipher": b"a-pass-that-somebody-thought-of-himself"}
+    assert record.digests(here, shared) == record.digests(here, shared)
+    assert record.digests(here, shared) != record.digests(other, shared)

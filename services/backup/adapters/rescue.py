@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast.escrow import NotEscrow, repository_of
-from holdfast.escrow.place import for_drill
+from holdfast.escrow.place import CONFIG, for_drill
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.domain.drill import Check, not_made
 from services.backup.domain.errors import EngineFailed
+from services.backup.domain.escrow import CHECK
 
-CHECK = "escrow"
+__all__ = ["CONFIG", "Rescue", "none", "rescuer"]
+
 HEARTBEATS = "heartbeats"
 
 

@@ -1,7 +1,13 @@
 """How the newest escrow of root keys and cipher pass stands to what is installed, and the words for it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+
+from services.backup.domain.drill import Drill
+
+CHECK = "escrow"
+"""Name of a deep drill's check that it restored with an opened escrow alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +41,11 @@ class Standing:
             f"The escrow of {self.exported_at:%Y-%m-%d} does not hold what is installed now ({', '.join(self.stale)}):"
             f" a restore with it would fail. Make another: {how}."
         )
+
+
+def proven_at(drills: Iterable[Drill]) -> datetime | None:
+    """When the newest good drill ended that restored with an escrow alone; None without one."""
+    proven = (
+        one.ended_at for one in drills if one.good and any(made.check == CHECK and made.ok for made in one.checks)
+    )
+    return max((at for at in proven if at is not None), default=None)
