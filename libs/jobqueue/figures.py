@@ -7,6 +7,7 @@ the greatest, not the sum.
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import Gauge
@@ -14,6 +15,7 @@ from sqlalchemy import text
 
 from libs.db import Database
 from libs.errors import AppError
+from libs.jobqueue.job import kind
 from libs.observability import log
 from libs.observability.metric import Metrics
 from libs.principal import System
@@ -41,23 +43,25 @@ _QUEUE = ("queue",)
 
 
 class Figures:
-    """observe: give it to each Worker. refresh: call it before the metrics are shown."""
+    """declare: tell it which jobs there are. observe: give it to each Worker. refresh: call it before metrics are
+    shown.
+    """
 
     def __init__(self, metrics: Metrics, database: Database, service: str) -> None:
         self._database, self._service = database, service
         self._refreshed_at = float("-inf")
         self._oldest, self._oldest_since = "", 0.0
         self._refreshing = asyncio.Lock()
-        kind = ("type",)
-        self._claimed = metrics.counter("holdfast_jobs_claimed_total", "Jobs claimed by this process.", kind)
+        by_type = ("type",)
+        self._claimed = metrics.counter("holdfast_jobs_claimed_total", "Jobs claimed by this process.", by_type)
         self._outcomes = metrics.counter(
             "holdfast_jobs_outcomes_total", "How claims of this process ended.", ("type", "outcome")
         )
         self._stale = metrics.counter(
-            "holdfast_jobs_stale_writes_total", "Ends that came too late and changed nothing.", kind
+            "holdfast_jobs_stale_writes_total", "Ends that came too late and changed nothing.", by_type
         )
         self._rescued = metrics.counter(
-            "holdfast_jobs_rescued_total", "Jobs taken back from dead workers by this process.", kind
+            "holdfast_jobs_rescued_total", "Jobs taken back from dead workers by this process.", by_type
         )
         self._held = metrics.gauge("holdfast_jobs_held", "1 while no job runs, because the database may be restored.")
         self._gauges = _gauges(metrics)
@@ -71,6 +75,14 @@ class Figures:
         self._oldest_seconds = metrics.gauge(
             "holdfast_jobs_oldest_snapshot_seconds", "For how long, at least, the same oldest snapshot has been held."
         )
+
+    def declare(self, jobs: Iterable[type[Any]]) -> None:
+        """Make the counters of these types of jobs, at zero: one that is born with its first event shows no rise."""
+        for name in (kind(job).name for job in jobs):
+            for counter in (self._claimed, self._stale, self._rescued):
+                counter.labels(name)
+            for outcome in _OUTCOMES:
+                self._outcomes.labels(name, outcome)
 
     def observe(self, event: str, type: str, count: int) -> None:
         """What a Worker tells."""

@@ -72,6 +72,7 @@ def build(
     }
     feed = EpochFeed(begin=base.database.begin)
     figures = Figures(metrics, base.database, "auth")
+    figures.declare(handlers)
     parts: list[process.Part] = [
         tracer,
         base.database,

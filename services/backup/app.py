@@ -117,6 +117,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     )
     reader = EvidenceReader(evidence, recorder, now=now)
     evidence_figures.show(metrics, evidence)
+    forecast_figures.show(metrics, kept.watch, drills)
     tokens = page.Tokens(config.page_key.reveal())
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))

@@ -49,13 +49,15 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     verbs = _verbs(config, database, objects, ids)
     remove = Remove(database.begin, objects)
     figures = Figures(metrics, database, config.service)
+    handled = handlers(remove, now=now)
+    figures.declare(handled)
     parts: list[Part] = [
         tracer,
         MetricsServer(config.metrics_address, metrics.registry, refresh=figures.refresh),
         database,
         objects,
         Monitor(health, {"database": database.check, "objects": objects.probe}),
-        Worker(database, config.service, handlers(remove, now=now), observe=figures.observe),
+        Worker(database, config.service, handled, observe=figures.observe),
     ]
     if config.http_address:
         parts.append(HttpServer(config.http_address, _http(verbs, verifier, now, metrics, tracer)))

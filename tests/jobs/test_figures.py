@@ -107,6 +107,17 @@ async def test_what_workers_did_is_counted_by_type_and_outcome(files: Database, 
         await worker.stop()
 
 
+def test_a_counter_is_there_before_its_first_event_or_no_alert_sees_it_rise(database: TestDatabase) -> None:
+    metrics = Metrics()
+    figures = Figures(metrics, database.connect("files"), "files")
+    assert 'stale_writes_total{type="send_note"}' not in shown(metrics)
+    figures.declare([SendNote])
+    found = shown(metrics)
+    for series in ("stale_writes_total", "rescued_total", "claimed_total"):
+        assert found[f'{series}{{type="send_note"}}'] == 0
+    assert found['outcomes_total{outcome="dead",type="send_note"}'] == 0
+
+
 async def test_whoever_holds_an_old_snapshot_is_seen(files: Database, database: TestDatabase) -> None:
     metrics = Metrics()
     figures = Figures(metrics, files, "files")

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, cast
 
 import pytest
 
+from libs.observability.metric import Metrics, exposition
 from services.backup.domain import forecast, status
 from services.backup.domain.drill import Check, Drill, Kind, Phase, not_made
 from services.backup.domain.progress import State
 from services.backup.domain.repository import BackupType, Repository, Stored
 from services.backup.domain.timetable import due
+from services.backup.ops.drill_figures import DrillFigures
+from services.backup.ops.drills import Drills
+from services.backup.ops.timetable import Timetable
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -90,3 +96,48 @@ def test_a_check_that_could_not_be_made_neither_fails_a_drill_nor_carries_it() -
     right, skipped = Check("a", True, 1, ""), not_made("b", "no store")
     assert replace(begun, checks=(right, skipped)).ended(now=NOW).state is State.SUCCEEDED
     assert replace(begun, checks=(skipped,)).ended(now=NOW).state is State.FAILED
+
+
+class NothingYet:
+    """A repository without a backup, and drills that were never begun; counts who asks to begin one."""
+
+    backups: tuple[Stored, ...] = ()
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def newest(self, kind: Kind) -> None:
+        return None
+
+    async def inspect(self) -> "NothingYet":
+        return self
+
+    async def create(self, who: object, **wanted: object) -> None:
+        self.begun += 1
+
+
+async def test_without_a_backup_no_drill_is_due_although_the_clock_goes_on_between_two_looks_at_it() -> None:
+    """Regression: "now" was read before the moment that it was compared with, which so lay in the future."""
+    ticks, nothing = count(), NothingYet()
+    table = Timetable(
+        cast(Drills, nothing),
+        cast(Any, nothing),
+        DrillFigures(Metrics()),
+        every={Kind.LIGHT: DAY, Kind.DEEP: 7 * DAY},
+        jitter=HOUR,
+        now=lambda: NOW + next(ticks) * timedelta(milliseconds=1),
+    )
+    await table.look()
+    assert nothing.begun == 0
+    nothing.backups = (Stored("F", BackupType.FULL, NOW - DAY, NOW - DAY, 1, 1, "0" * 24, "", 0, None),)
+    await table.look()
+    assert nothing.begun == 1
+
+
+def test_series_of_drills_are_there_before_the_first_one() -> None:
+    metrics = Metrics()
+    DrillFigures(metrics)
+    shown = exposition(metrics.registry).decode()
+    assert 'backup_drill_refused_total{kind="deep",reason="DISK_SHORT"} 0.0' in shown
+    assert 'backup_drill_rto_seconds{kind="light"} NaN' in shown
+    assert "backup_rto_prediction_error_ratio NaN" in shown

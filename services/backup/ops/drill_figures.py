@@ -1,10 +1,28 @@
 """What is counted of drills. A series that is absent until something happens cannot alert: all exist from the start."""
 
+import math
 from typing import Any, Protocol
 
+from services.backup.domain import errors
 from services.backup.domain.drill import PHASES, Drill, Kind
 
 _BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+
+# Why a drill of the timetable may not begin; that another one is at work does not count.
+_REASONS = tuple(
+    sorted(
+        kind.reason
+        for kind in (
+            errors.NoBackup,
+            errors.BackupNotFound,
+            errors.TargetBeforeFirstBackup,
+            errors.TargetNotArchived,
+            errors.DiskShort,
+            errors.EngineFailed,
+            errors.EngineAway,
+        )
+    )
+)
 
 
 class Makes(Protocol):
@@ -50,6 +68,11 @@ class DrillFigures:
         for one in Kind:
             self._good.labels(one.value)
             self._outcome.labels(one.value).set(1)
+            self._rto.labels(one.value).set(math.nan)
+            self._rpo.labels(one.value).set(math.nan)
+            for reason in _REASONS:
+                self._refused.labels(one.value, reason)
+        self._miss.set(math.nan)
         for phase in PHASES:
             self._phases.labels(phase)
 

@@ -76,6 +76,11 @@ class Watch:
         self.urgent: Callable[[], None] = _nobody
 
     @property
+    def held(self) -> Repository | None:
+        """The repository as it was last read; None before that."""
+        return self._held
+
+    @property
     def open(self) -> list[Breach]:
         """Holes that cut off the newest data now, oldest first."""
         return [one for one in self._breaches.values() if one.open]
