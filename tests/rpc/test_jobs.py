@@ -143,6 +143,7 @@ async def test_a_payload_is_shown_only_when_asked_for_and_that_is_audited(
     assert audited() == ["job.payload_read"]
 
 
+@pytest.mark.control("J1", "an operator finds dead letters and runs them again, with an audit entry")
 async def test_a_dead_job_that_is_retried_starts_from_zero_and_runs_again(
     files: Database, desk: Desk, database: TestDatabase, audited: Callable[[], list[str]]
 ) -> None:
@@ -224,6 +225,7 @@ async def test_a_bulk_retry_goes_page_by_page(
     assert len(audited()) == 3
 
 
+@pytest.mark.control("J1", "an operator ends jobs that wait and jobs that run")
 async def test_a_queued_job_that_is_cancelled_ends_at_once_and_never_runs(
     files: Database, desk: Desk, database: TestDatabase, audited: Callable[[], list[str]]
 ) -> None:
@@ -262,6 +264,7 @@ async def test_a_cancel_of_a_running_job_asks_and_leaves_its_lease(files: Databa
     assert (await desk.get(job)).state == pb.JOB_STATE_DONE
 
 
+@pytest.mark.control("J1", "an operator ends jobs that wait and jobs that run")
 async def test_a_running_job_that_is_cancelled_stops_at_once_however_rarely_its_worker_beats(
     files: Database, desk: Desk
 ) -> None:

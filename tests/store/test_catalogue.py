@@ -211,3 +211,15 @@ def test_no_runtime_login_can_make_or_change_a_table(database: TestDatabase) -> 
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(statement.encode())
             assert connection.execute("SELECT count(*) FROM jobs.ready").fetchone() is not None
+
+
+@pytest.mark.control("T5", "grants beyond the own schema are a closed list")
+def test_functions_with_their_owners_rights_pin_where_names_are_looked_up(admin: Admin) -> None:
+    query = """
+        SELECT n.nspname || '.' || p.proname, pg_get_userbyid(p.proowner), coalesce(p.proconfig, '{}')
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prosecdef AND n.nspname = ANY (%s)
+    """
+    found = admin.execute(query, [catalogue.SCHEMAS]).fetchall()
+    assert {"events.append", "jobs.cancel_job", "jobs.hold"} <= {name for name, _, _ in found}
+    assert [name for name, owner, _ in found if owner != "holdfast_owner"] == []
+    assert [name for name, _, settings in found if "search_path=pg_catalog, pg_temp" not in settings] == []
