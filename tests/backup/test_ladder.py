@@ -175,15 +175,13 @@ def test_a_restored_state_below_its_signed_mark_is_found(operator: Operator, arc
     gone = [f"DELETE FROM {table}" for table in ("events.streams", "auth.users", "auth.organizations", "auth.accounts")]
     operator.status(advance=True)
     with planted(archived, [*put, "DELETE FROM backup.marks"], [*gone, "DELETE FROM backup.marks"]):
-        marker = Service(archived, "marker")
-        marker.start()
-        wait_until(lambda: count(archived, "backup.marks") == 1, "the mark")
+        with Service(archived, "marker"):
+            wait_until(lambda: count(archived, "backup.marks") == 1, "the mark")
         operator.status(advance=True)
         good = operator.drill()
         run(archived, "UPDATE events.streams SET newest_offset = 49")
         operator.status(advance=True)
         bad = operator.drill()
-        assert marker.stop() == 0
     operator.status(advance=True)
 
     assert found(good)["high_water"].verdict == pb.CHECK_VERDICT_OK

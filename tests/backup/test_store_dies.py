@@ -72,8 +72,7 @@ def test_a_store_that_dies_mid_restore_fails_the_drill_and_the_next_one_succeeds
     stored: Archived, seaweed: SeaweedServer
 ) -> None:
     service = Service(stored, "dies", engine_io_seconds="2")
-    service.start()
-    with Operator(service) as operator:
+    with service, Operator(service) as operator:
         assert operator.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED
         operator.status(advance=True)
         name = operator.begin_drill().name
@@ -92,4 +91,4 @@ def test_a_store_that_dies_mid_restore_fails_the_drill_and_the_next_one_succeeds
         assert not any(check.ok for check in ended.checks if check.check != "removed")
         assert service.leftovers == []
         assert operator.drill().state == pb.STATE_SUCCEEDED
-    assert service.stop() == 0
+        assert service.stop() == 0

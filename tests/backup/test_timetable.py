@@ -46,8 +46,7 @@ def test_light_and_deep_drills_run_in_turn_by_themselves_and_are_seen(archived: 
         archived, "table", drill_light_seconds="1", drill_deep_seconds="2", drill_jitter_seconds="0",
         metrics_address=metrics_at(archived, "table"),
     )  # fmt: skip
-    own.start()
-    with Operator(own) as operator:
+    with own, Operator(own) as operator:
         assert value(own, 'backup_last_good_drill_timestamp_seconds{kind="chosen"}') == 0.0
 
         def ended() -> dict[int, pb.Drill]:
@@ -69,7 +68,7 @@ def test_light_and_deep_drills_run_in_turn_by_themselves_and_are_seen(archived: 
         assert value(own, 'backup_last_drill_succeeded{kind="deep"}') == float(deep.state == pb.STATE_SUCCEEDED)
         assert value(own, 'backup_drill_rto_seconds{kind="light"}') > 0.0
         assert value(own, 'backup_drill_phase_seconds_count{phase="restore"}') >= 2.0
-    assert own.stop() == 0
+        assert own.stop() == 0
 
 
 @pytest.mark.control("B3", "a drill that cannot succeed is refused before anything is touched")
@@ -80,15 +79,14 @@ def test_a_drill_is_refused_while_the_disk_is_short_and_the_timetable_says_so(
         archived, "short", drill_light_seconds="1", drill_jitter_seconds="0", drill_spare_bytes=str(1 << 50),
         metrics_address=metrics_at(archived, "short"),
     )  # fmt: skip
-    own.start()
     series = 'backup_drill_refused_total{kind="light",reason="DISK_SHORT"}'
-    wait_until(lambda: value(own, series) >= 1.0, "the refused drill")
-    with Operator(own) as operator:
+    with own, Operator(own) as operator:
+        wait_until(lambda: value(own, series) >= 1.0, "the refused drill")
         with refused(grpc.StatusCode.FAILED_PRECONDITION, "DISK_SHORT"):
             operator.begin_drill()
         assert operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills == []
-    assert own.leftovers == []
-    assert own.stop() == 0
+        assert own.leftovers == []
+        assert own.stop() == 0
 
 
 def test_a_service_without_a_timetable_drills_only_when_it_is_asked(archived: Archived, backed_up: Service) -> None:

@@ -179,6 +179,15 @@ class Service:
         wait_until(lambda: self._listens() or self._ended(), "the operator socket")
         assert not self._ended(), self.log.read_text()[-4000:]
 
+    def __enter__(self) -> "Service":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A test that failed did not stop it.
+        if not self._ended():
+            self.kill()
+
     def kill(self) -> None:
         """End it at this very instruction."""
         assert self._process is not None
