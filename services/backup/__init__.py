@@ -26,10 +26,10 @@ looks again whether the work is still to be done. The server's identity is compa
 upgraded, and a full backup follows at once.
 
 A result is believed when exit code, status code, the backup's error flag and the words of `verify` agree; silence is a
-fault. Backups are never resumed: what a broken off one left is put aside, and expiry removes it. Retention: the engine
-keeps 28 days at least; what would pass 30 before the next expiry is swept with the WAL only it needed, never the last
-good full one, which is a critical condition then. The proof is the list of all objects (`domain.listing`), not the
-engine's own. Three identities, three files: one reads, one adds, and only expiry's deletes.
+fault. Backups are never resumed: what a broken off one left is removed by the next one or by expiry. Retention: the
+engine keeps 28 days at least; what would pass 30 before the next expiry is swept with the WAL only it needed, never the
+last good full one, which is a critical condition then. The proof is the list of all objects (`domain.listing`), not the
+engine's own. Three identities, three files: one reads, one adds, and only the keeper's deletes (expiry, clearing up).
 
 The watch looks each minute: exposure goes to disk and to `exposures` (35 days, a minute a row). Each quarter of an hour
 it lists the archive: a segment missing between others, seen twice and not waiting on the server, or named as dropped in

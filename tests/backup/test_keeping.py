@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.principal import System
 from services.backup.domain.errors import BackupBusy, EngineFailed
 from services.backup.domain.exposure import minute
 from services.backup.domain.repository import BackupType
@@ -67,6 +68,9 @@ async def test_two_schedulers_never_take_two_backups(one: Keeper, two: Keeper) -
     assert len(await fulls(one)) == 1
     assert [await gather(one, two) for _ in range(2)]
     assert len(await fulls(one)) == 1
+    # Whoever gets the lock looks again: the other may have been first.
+    late = await two.backups.take(System("tests"), BackupType.FULL, needed=lambda held: not held.fulls())
+    assert (late, len(await fulls(one))) == (None, 1)
 
 
 async def test_another_host_is_shut_out_while_a_backup_runs_and_told_what_runs(one: Keeper, two: Keeper) -> None:

@@ -2,8 +2,7 @@
 
 Source: the pgBackRest user guide and command reference. Secrets are in configuration files (0600) alone; nothing secret
 is ever an argument. Three of those files, from the weakest identity to the strongest: one may only read (restore,
-verify, listings), one may add (backups), one may also delete (expiry, which also clears away what a broken off backup
-left).
+verify, listings), one may add (backups), one may also delete (expiry, and the backup after one that was broken off).
 """
 
 import asyncio
@@ -80,9 +79,10 @@ class PgBackRest:
     async def backup(self, type: BackupType, progress: Callable[[float], None]) -> Stored:
         """One backup: the one the engine names, found in the repository afterwards and not damaged."""
         await self.probe()
+        config = await self._able()
         watching = asyncio.create_task(self._watch(progress))
         try:
-            done = await self._run("backup", self.config, f"--type={type.value}", *retention(self.retention_days))
+            done = await self._run("backup", config, f"--type={type.value}", *retention(self.retention_days))
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
@@ -171,6 +171,14 @@ class PgBackRest:
             return False
         judge("archive-get", done, work_dir / "postgres.log")
         return True
+
+    async def _able(self) -> Path:
+        """The file of the weakest identity that can take a backup now.
+
+        What an earlier one left when it was broken off is removed by the engine first, for which it has to delete.
+        """
+        listed = {one.label for one in (await self.inspect()).backups}
+        return self.expire_config if (await self.listing()).labels() - listed else self.config
 
     async def _watch(self, progress: Callable[[float], None]) -> None:
         while True:

@@ -58,17 +58,10 @@ def keeping(means: Means, backups: Backups, rules: Rules, *, inventory: timedelt
     conditions = Conditions(Journal(state / "conditions", Condition.from_json), means.metrics, now=now)
     exposures = Exposures(means.database, Samples(state / "exposures"), now=now)
     figures = KeepingFigures(means.metrics)
+    breaches = Journal(state / "breaches", Breach.from_json)
+    told = (conditions, figures, means.evidence)
     watch = Watch(
-        means.database,
-        means.engine,
-        means.heartbeats,
-        exposures,
-        Journal(state / "breaches", Breach.from_json),
-        conditions,
-        figures,
-        means.evidence,
-        inventory=inventory,
-        now=now,
+        means.database, means.engine, means.heartbeats, exposures, breaches, *told, inventory=inventory, now=now
     )
     upkeep = Upkeep(
         means.database,
