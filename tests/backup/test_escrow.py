@@ -18,6 +18,7 @@ from holdfast.cli import main
 from holdfast.escrow import Installation, contents
 from tests.support.backup import (
     HEARTBEAT_KEY,
+    PYTHON,
     STANZA,
     Archived,
     Operator,
@@ -232,6 +233,26 @@ def test_an_opened_escrow_that_was_changed_is_not_used(asks: Operator, opened: P
     _, checks = deep(asks)
     assert checks["escrow"].verdict == pb.CHECK_VERDICT_NOT_MADE
     assert "is not what was escrowed" in checks["escrow"].detail
+
+
+def test_somebody_who_may_not_read_the_secrets_is_told_to_be_root_and_gets_no_file(
+    host: Host, archived: Archived
+) -> None:
+    folder = own(archived.base / "stranger")
+    certificate = folder / "ada.pem"
+    shutil.copyfile(host.certificate, certificate)
+    certificate.chmod(0o644)
+    mode = host.installation.state.stat().st_mode
+    host.installation.state.chmod(0)
+    try:
+        words = ["--recipient", certificate, "--output", folder / "escrow.txt", "--state", host.installation.state]
+        argv = [*become(), str(Path(PYTHON).with_name("holdfast")), "escrow", "export", *map(str, words)]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd="/")
+    finally:
+        host.installation.state.chmod(mode)
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert "not yours to read or write. Run this as root." in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["ada.pem"]
 
 
 def test_an_opened_escrow_is_the_services_alone(opened: Path) -> None:

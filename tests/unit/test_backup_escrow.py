@@ -76,6 +76,14 @@ def test_without_an_escrow_or_with_a_record_that_cannot_be_read_it_counts_as_non
     assert math.isnan(figures(escrow)["exported_timestamp_seconds"])
 
 
+@pytest.mark.control("B7", "a stale escrow is told, without a secret")
+def test_while_nobody_knows_what_is_installed_the_escrow_does_not_count_as_fresh(here: Installation) -> None:
+    (here.records / record.INSTALLED).unlink()
+    assert figures(Escrow(here.records))["stale"] == 1.0
+    record.note_installed(here, now=NOW)
+    assert figures(Escrow(here.records))["stale"] == 0.0
+
+
 def test_a_service_that_does_not_watch_the_escrow_claims_nothing() -> None:
     assert Escrow(None).warnings() == []
     assert math.isnan(figures(Escrow(None))["stale"])

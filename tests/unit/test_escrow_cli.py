@@ -246,6 +246,18 @@ def test_for_drills_only_what_a_drill_needs_is_written_where_drills_look(
     assert not there.exists()
 
 
+@pytest.mark.parametrize("name", ["", "repository", "pgbackrest.conf", "secrets/backup/heartbeat_key"])
+def test_an_opened_escrow_that_others_may_read_is_none_for_a_drill(
+    file: Path, stack: Path, tmp_path: Path, name: str
+) -> None:
+    run("open", file, "--key", tmp_path / "ada.key", "--for-drills")
+    place.for_drill(stack / "escrow")
+    path = stack / "escrow" / name
+    path.chmod(path.stat().st_mode | 0o040)
+    with pytest.raises(NotEscrow, match="others than its owner may read"):
+        place.for_drill(stack / "escrow")
+
+
 @pytest.mark.parametrize("name", ["repository/pgbackrest.conf", "pgbackrest.conf", "secrets/backup/heartbeat_key"])
 def test_an_opened_escrow_that_was_changed_is_none_for_a_drill(
     file: Path, stack: Path, tmp_path: Path, name: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast.escrow import NotEscrow, repository_of
+from holdfast.escrow import Missing, NotEscrow, repository_of
 from holdfast.escrow.place import CONFIG, for_drill
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.pgbackrest import PgBackRest
@@ -71,7 +71,7 @@ def rescuer(directory: Path, engine: PgBackRest) -> Callable[[], Rescue | Check]
             ours = repository_of(engine.restore_config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return not_made(CHECK, f"no escrow opened: there is none in {directory}")
-        except (NotEscrow, OSError, ValueError, KeyError) as fault:
+        except (NotEscrow, Missing, OSError, ValueError, KeyError) as fault:
             return not_made(CHECK, f"no escrow opened: the one in {directory} is none ({fault})")
         if theirs != ours:
             other = ", ".join(name for name in ours if ours[name] != theirs[name])

@@ -62,6 +62,9 @@ def config_in(directory: Path, config: str) -> str:
 def for_drill(directory: Path) -> Opened:
     """What write_out left there for drills, unchanged. Raises NotEscrow and OSError; FileNotFoundError without one."""
     document = json.loads((directory / OPENED).read_text(encoding="utf-8"))
+    for path in (directory, *directory.rglob("*")):
+        if path.stat().st_mode & 0o077:
+            raise NotEscrow(f"others than its owner may read {path}")
     manifest = Manifest.from_json((directory / MANIFEST).read_bytes())
     for name in FOR_DRILLS:
         if name not in manifest.files:

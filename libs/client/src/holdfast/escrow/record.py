@@ -89,8 +89,10 @@ def standing(records: Path) -> Standing:
     """What the two files in *records* say; one that cannot be read is as if it were not there."""
     exported, installed = _exported(_load(records / EXPORTED)), _load(records / INSTALLED)
     here = installed.get("digests")
-    if exported is None or not isinstance(here, dict):
-        return Standing(exported, ())
+    if exported is None:
+        return Standing(None, ())
+    if not isinstance(here, dict):
+        return Standing(exported, tuple(sorted(exported.digests)))  # nobody knows: that is not good
     names = sorted(exported.digests.keys() | here.keys())
     return Standing(exported, tuple(name for name in names if exported.digests.get(name) != here.get(name)))
 
