@@ -106,6 +106,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         database,
         engine,
         heartbeats,
+        guard,
         backups,
         drills,
         evidence,

@@ -101,6 +101,11 @@ def guard(service: Service) -> pb.Guard:
         return JobServiceStub(channel).GetGuard(pb.GetGuardRequest(), timeout=20).guard
 
 
+def warnings(service: Service) -> str:
+    with Operator(service) as operator:
+        return "\n".join(operator.status().warnings)
+
+
 class Past(NamedTuple):
     """moment: before `done` was done and `lost` was put. known: the newest heartbeat after that."""
 
@@ -148,6 +153,7 @@ async def test_jobs_of_a_really_restored_database_wait_for_an_operator(alone: Ar
         assert held.database_timeline == held.timeline + 1
         assert await claimed(alone) == []
         assert (await call(service, "guard")).exit_code == 1
+        assert "No job runs" in warnings(service)
         assert past.done in (await call(service, "list", "--state", "quarantined")).stdout
         assert (await call(service, "release", "--requeue", "--yes")).exit_code == 0
         assert await claimed(alone) == [past.done]
@@ -158,4 +164,5 @@ async def test_jobs_of_a_really_restored_database_wait_for_an_operator(alone: Ar
     # What the ledger knew of the lost future holds nothing up any more.
     service.start()
     assert guard(service).jobs_may_run
+    assert "No job runs" not in warnings(service)
     assert service.stop() == 0

@@ -98,6 +98,14 @@ class Guard:
         async with self._db.begin(_WHO) as tx:
             return await rows.guard(tx)
 
+    async def warnings(self) -> list[str]:
+        """That no job runs, in a sentence; [] when jobs may, or when the database cannot be asked."""
+        try:
+            now = await self.told()
+        except AppError:
+            return []
+        return [] if now.may_run else ["No job runs in this database: see `holdfast jobs guard`."]
+
     async def release(self, who: Principal, *, discard: bool) -> Released:
         """Let jobs run again, the quarantined ones put back or given up. Raises GuardOpen when they may run."""
         now = await self.told()

@@ -17,6 +17,7 @@ from services.backup.ops.backups import Backups
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.drills import Drills
 from services.backup.ops.evidence import Evidence
+from services.backup.ops.guard import Guard
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.watch import Watch
 from services.backup.store import archiver
@@ -34,6 +35,7 @@ class Recovery:
         db: Database,
         engine: Engine,
         heartbeats: Heartbeats,
+        guard: Guard,
         backups: Backups,
         drills: Drills,
         evidence: Evidence,
@@ -47,6 +49,7 @@ class Recovery:
         self._db = db
         self._engine = engine
         self._heartbeats = heartbeats
+        self._guard = guard
         self._backups = backups
         self._drills = drills
         self._evidence = evidence
@@ -76,6 +79,7 @@ class Recovery:
         warnings += self._evidence.warnings()
         warnings += self._escrow.warnings()
         warnings += self._standing()
+        warnings += await self._guard.warnings()
         return Status(
             window=seen,
             waiting=archiving.waiting if archiving else 0,
