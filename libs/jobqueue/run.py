@@ -26,10 +26,10 @@ def backoff_seconds(attempt: int) -> float:
 
 class Run:
     """ended is told how it ended, once; vanished is told instead when the lease was lost or the handler finished the
-    job.
+    job. event: what then remains to be counted, done or stale.
     """
 
-    __slots__ = ("_ended", "_found", "_known", "_task", "_vanished", "_why", "lease", "tenant", "until")
+    __slots__ = ("_ended", "_found", "_known", "_task", "_vanished", "_why", "event", "lease", "tenant", "until")
 
     def __init__(
         self,
@@ -45,7 +45,13 @@ class Run:
         self._found, self._known = found, known
         self._ended, self._vanished = ended, vanished
         self._why = ""
+        self.event = ""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def job_type(self) -> str:
+        """The job's type."""
+        return self._found.type
 
     @property
     def stuck(self) -> bool:
@@ -104,6 +110,7 @@ class Run:
             # Only _stop() cancels this task, so swallowing the cancellation hides it from nobody.
             return self._interrupted()
         except StaleLease:
+            self.event = "stale"
             return None
         except JobInvalid as error:
             return self._make("dead", error=f"JobInvalid: {error}")
@@ -132,6 +139,7 @@ class Run:
             case None:
                 return self._make("done")
             case Completed():
+                self.event = "done"
                 return None
             case Retry(at=None, reason=reason):
                 return self._retry(reason)

@@ -257,7 +257,9 @@ class Worker:
         self._stir.set()
 
     def _vanished(self, run: Run) -> None:
-        """A slot is free."""
+        """A slot is free, and nothing is left to be written."""
+        if run.event:
+            self._observe(run.event, run.job_type, 1)
         self._drop(run.lease)
         self._stir.set()
 

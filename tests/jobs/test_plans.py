@@ -66,7 +66,7 @@ async def small(make_database: MakeDatabase) -> AsyncIterator[Queue]:
 
 @pytest.fixture(scope="module")
 async def large(make_database: MakeDatabase) -> AsyncIterator[Queue]:
-    async for made in opened(make_database, ready=1_000_000, scheduled=250_000, history=250_000):
+    async for made in opened(make_database, ready=1_000_000, scheduled=100_000, history=100_000):
         yield made
 
 

@@ -24,7 +24,7 @@ from libs.jobqueue import (
 )
 from libs.jobqueue.completion import Told, settle
 from libs.principal import Organization, Principal, System
-from tests.jobs.doing import ANNA, claimed, given, rows, working
+from tests.jobs.doing import ANNA, claimed, execute, given, rows, working
 from tests.jobs.samples import SendNote, TryTwice
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import until
@@ -72,7 +72,8 @@ async def test_writes_stay_if_and_only_if_the_job_is_done(
     async with working(files, {SendNote: following(files, answer)}, events):
         await until(lambda: rows(database, ends) != [], "its end")
         assert (rows(database, ends), rows(database, FOLLOWED)) == ([left], [(followed,)])
-    assert ("stale", "send_note") not in events
+    outcome = {"done": "done", "scheduled": "snooze" if isinstance(answer, Snooze) else "retry"}.get(left[0], left[0])
+    assert [event for event, kind in events if kind == "send_note"] == ["claimed", outcome]
 
 
 @pytest.mark.control("J1", "a late writer changes nothing")
@@ -87,6 +88,19 @@ async def test_a_handler_that_lost_its_job_meanwhile_writes_nothing(files: Datab
     assert rows(database, FOLLOWED) == [(0,)]
     assert await handle(SendNote("in time"), heir.lease) == Completed()
     assert rows(database, FOLLOWED) == [(1,)]
+
+
+async def test_a_handler_that_finds_its_lease_gone_is_counted_as_stale(files: Database, database: TestDatabase) -> None:
+    async def handle(tx: Tx, job: SendNote, lease: Lease) -> None:
+        if lease.lease == 1:
+            execute(database, "UPDATE jobs.jobs SET lease = 5 WHERE id = %s", lease.job_id)
+
+    events: list[tuple[str, str]] = []
+    await given(files, SendNote("x"))
+    async with working(files, {SendNote: in_transaction(files, handle)}, events):
+        await until(lambda: ("stale", "send_note") in events, "its count")
+    assert events.count(("stale", "send_note")) == 1
+    assert rows(database, "SELECT 1 FROM jobs.history") == []
 
 
 @pytest.mark.parametrize("who", [ANNA, Organization("elm"), System("files")])
