@@ -27,13 +27,14 @@ _NO_FREE: Mapping[str, int] = {}
 _FULL_PROMOTION = 60
 _PROMOTION_PAGE = 1000
 
-# One tenant's lanes, each with this worker's mark. OFFSET 0 keeps the mark a column: taken apart, row-level security
-# would hold the comparison with it for leaky and make it a filter, which walks over all that the index cannot forget.
+# One tenant's lanes, each with this worker's mark. DISTINCT also keeps the mark a column: taken apart, row-level
+# security would hold the comparison with it for leaky and make it a filter, which walks over all that the index cannot
+# forget.
 _LANES = """
     (SELECT DISTINCT lanes.tenant, lanes.priority,
         coalesce((marks.at ->> (lanes.priority || ':' || lanes.tenant))::bigint, 0) AS mark
      FROM jobs.lanes CROSS JOIN marks WHERE service = :service AND queue = :queue AND lanes.tenant = {tenant}
-     ORDER BY lanes.priority DESC OFFSET 0) AS l"""
+     ORDER BY lanes.priority DESC) AS l"""
 _ROWS = """
     SELECT r.ctid, r.position FROM jobs.ready r WHERE r.service = :service AND r.queue = :queue AND r.tenant = l.tenant
     AND r.priority = l.priority AND r.position > l.mark ORDER BY r.position"""
