@@ -74,12 +74,60 @@ _CALL_MARGIN_SECONDS = 30.0
 
 def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str] = ids_.new_id) -> process.App:
     """The service as *config* wants it; nothing has started."""
-    state = Path(config.state_dir)
     database = Database.connect(config)
-    engine = _engine(config)
-    lock = functools.partial(EngineLock, state / "engine.lock")
     guard = Guard(database)
-    heartbeats = Heartbeats(
+    lock = functools.partial(EngineLock, Path(config.state_dir) / "engine.lock")
+    engine = _engine(config)
+    means = _means(config, database, engine, guard, lock, now)
+    attester = Attester(means.evidence, _circumstances(config, engine))
+    taken = Journal(means.state / "backups", Backup.from_json)
+    backups = Backups(engine, taken, means.lock, means.recorder, attester, now=now, ids=ids)
+    tools, figures = _tools(config, engine, means.state), DrillFigures(means.metrics)
+    drilled = Journal(means.state / "drills", Drill.from_json)
+    drills = Drills(
+        tools, drilled, lock, means.heartbeats, means.recorder, backups.label, figures, attester, now=now, ids=ids
+    )  # fmt: skip
+    kept = _keeping(config, means, backups)
+    recovery = _recovery(config, means, guard, backups, drills, kept)
+    evidence_figures.show(means.metrics, means.evidence)
+    forecast_figures.show(means.metrics, kept.watch, drills)
+    tokens, health = page.Tokens(config.page_key.reveal()), Health()
+    reader = EvidenceReader(means.evidence, means.recorder, now=now)
+    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
+    served += [_served_upkeep(kept, means.recorder, now), _served_jobs(database, guard, tokens)]
+    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
+    parts: list[process.Part] = [
+        tracer,
+        database,
+        means.evidence,
+        Keeper(lock, backups, drills, tools),
+        kept.watch,
+        kept.scheduler,
+        _timetable(config, means, drills, figures),
+        guard,
+        means.heartbeats,
+        Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
+        Monitor(health, {"database": database.check}),
+        *_doors(config, served, means.metrics, health, tracer, now),
+        MetricsServer(config.metrics_address, means.metrics.registry),
+    ]
+    return process.App(
+        "backup", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
+    )
+
+
+def _means(
+    config: Config,
+    database: Database,
+    engine: PgBackRest,
+    guard: Guard,
+    lock: Callable[[], EngineLock],
+    now: clock.Clock,
+) -> Means:
+    """What everything here works with."""
+    state = Path(config.state_dir)
+    exclusive = functools.partial(Exclusive, lock, database.settings(), config.stanza)
+    beats = Heartbeats(
         database,
         Ledger(state / "heartbeats"),
         guard=guard,
@@ -88,60 +136,31 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         now=now,
     )
     evidence = _evidence(config, state, database, now)
-    recorder = Recorder(database)
-    taken = Journal(state / "backups", Backup.from_json)
-    attester = Attester(evidence, _circumstances(config, engine))
-    exclusive = functools.partial(Exclusive, lock, database.settings(), config.stanza)
-    backups = Backups(engine, taken, exclusive, recorder, attester, now=now, ids=ids)
-    tools = _tools(config, engine, state)
-    drilled = Journal(state / "drills", Drill.from_json)
-    metrics, health = Metrics(), Health()
-    figures = DrillFigures(metrics)
-    drills = Drills(tools, drilled, lock, heartbeats, recorder, backups.label, figures, attester, now=now, ids=ids)
-    means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, now)
-    kept = _keeping(config, means, backups)
+    return Means(database, engine, exclusive, beats, evidence, Recorder(database), Metrics(), state, now)
+
+
+def _recovery(config: Config, means: Means, guard: Guard, backups: Backups, drills: Drills, kept: Keeping) -> Recovery:
     escrow = Escrow(Path(config.escrow_records) if config.escrow_records else None)
-    EscrowFigures(metrics, escrow, lambda: proven_at(drills.list()))
-    recovery = Recovery(
-        database,
-        engine,
-        heartbeats,
+    EscrowFigures(means.metrics, escrow, lambda: proven_at(drills.list()))
+    return Recovery(
+        means.database,
+        means.engine,
+        means.heartbeats,
         guard,
         backups,
         drills,
-        evidence,
+        means.evidence,
         escrow,
         kept.watch,
         kept.conditions,
         archive_wait_seconds=config.archive_wait_seconds,
-        now=now,
+        now=means.now,
     )
-    reader = EvidenceReader(evidence, recorder, now=now)
-    evidence_figures.show(metrics, evidence)
-    forecast_figures.show(metrics, kept.watch, drills)
-    tokens = page.Tokens(config.page_key.reveal())
-    tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
-    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
-    served.append(_served_upkeep(kept, recorder, now))
-    served.append(_served_jobs(database, guard, tokens))
-    parts: list[process.Part] = [
-        tracer,
-        database,
-        evidence,
-        Keeper(lock, backups, drills, tools),
-        kept.watch,
-        kept.scheduler,
-        Timetable(drills, engine, figures, every=_every(config), jitter=_seconds(config.drill_jitter_seconds), now=now),
-        guard,
-        heartbeats,
-        Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
-        Monitor(health, {"database": database.check}),
-        *_doors(config, served, metrics, health, tracer, now),
-        MetricsServer(config.metrics_address, metrics.registry),
-    ]
-    return process.App(
-        "backup", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
-    )
+
+
+def _timetable(config: Config, means: Means, drills: Drills, figures: DrillFigures) -> Timetable:
+    jitter = _seconds(config.drill_jitter_seconds)
+    return Timetable(drills, means.engine, figures, every=_every(config), jitter=jitter, now=means.now)
 
 
 def _engine(config: Config) -> PgBackRest:
