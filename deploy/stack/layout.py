@@ -44,6 +44,7 @@ class Settings:
     max_upload_bytes: ceiling of a request with a body at the edge; the files service has its own, lower one.
     edge_host: address the edge listens on.
     prometheus: whether Prometheus is run when it is installed.
+    alertmanagers: host:port of each Alertmanager that gets the alerts; without one they are shown and sent nowhere.
     """
 
     anonymous_per_minute: int = 100
@@ -52,6 +53,7 @@ class Settings:
     max_upload_bytes: int = 1 << 30
     edge_host: str = "127.0.0.1"
     prometheus: bool = True
+    alertmanagers: tuple[str, ...] = ()
 
 
 class BadSettings(Exception):
@@ -163,8 +165,7 @@ def settings(where: Layout) -> Settings:
         raise BadSettings(f"{path} has to hold one JSON object")
     known = {field.name: type(getattr(Settings(), field.name)) for field in fields(Settings)}
     faults = [f"{key}: no such setting" for key in given if key not in known]
-    if isinstance(given.get("allowed_origins"), list):
-        given["allowed_origins"] = tuple(given["allowed_origins"])
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     for key, value in given.items():
         if key in known and type(value) is not known[key]:
             faults.append(f"{key}: has to be of type {known[key].__name__}")

@@ -105,7 +105,15 @@ def configurations(parts: Parts) -> None:
     changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings("backups-read")))
     targets = {service: f"127.0.0.1:{ports[f'{service}_metrics']}" for service in SERVICES}
     targets["edge"] = f"127.0.0.1:{ports['edge_metrics']}"
-    changed(where.conf / "prometheus.yml", prometheus.render(targets, {"edge": "/stats/prometheus"}))
+    rules = prometheus.rules()
+    for name, text in rules.items():
+        changed(where.conf / name, text)
+    for old in {path for path in where.conf.glob("rules-*.yml") if path.name not in rules}:
+        old.unlink()
+    watched = prometheus.render(
+        targets, {"edge": "/stats/prometheus"}, rule_files=rules, alertmanagers=parts.settings.alertmanagers
+    )
+    changed(where.conf / "prometheus.yml", watched)
 
 
 def changed(path: Path, text: str, *, mode: int = 0o600) -> None:
