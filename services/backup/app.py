@@ -76,14 +76,15 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     """The service as *config* wants it; nothing has started."""
     database = Database.connect(config)
     guard = Guard(database)
-    lock = functools.partial(EngineLock, Path(config.state_dir) / "engine.lock")
-    engine = _engine(config)
+    lock, engine = functools.partial(EngineLock, Path(config.state_dir) / "engine.lock"), _engine(config)
     means = _means(config, database, engine, guard, lock, now)
     attester = Attester(means.evidence, _circumstances(config, engine))
-    taken = Journal(means.state / "backups", Backup.from_json)
+    taken, drilled = (
+        Journal(means.state / "backups", Backup.from_json),
+        Journal(means.state / "drills", Drill.from_json),
+    )
     backups = Backups(engine, taken, means.lock, means.recorder, attester, now=now, ids=ids)
     tools, figures = _tools(config, engine, means.state), DrillFigures(means.metrics)
-    drilled = Journal(means.state / "drills", Drill.from_json)
     drills = Drills(
         tools, drilled, lock, means.heartbeats, means.recorder, backups.label, figures, attester, now=now, ids=ids
     )  # fmt: skip
@@ -92,8 +93,8 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     evidence_figures.show(means.metrics, means.evidence)
     forecast_figures.show(means.metrics, kept.watch, drills)
     tokens, health = page.Tokens(config.page_key.reveal()), Health()
-    reader = EvidenceReader(means.evidence, means.recorder, now=now)
-    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), EvidenceServicer(reader))
+    reader = EvidenceServicer(EvidenceReader(means.evidence, means.recorder, now=now))
+    served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), reader)
     served += [_served_upkeep(kept, means.recorder, now), _served_jobs(database, guard, tokens)]
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     parts: list[process.Part] = [

@@ -1,7 +1,9 @@
 """A drill compares the rows of files with the objects of their bytes, both ways, and may only read them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from deploy.pgbackrest import conf
@@ -51,6 +53,25 @@ def both(drill: pb.Drill) -> tuple[pb.DrillCheck, pb.DrillCheck]:
     return found["objects_of_rows"], found["rows_of_objects"]
 
 
+@contextmanager
+def alone(archived: Archived) -> "Iterator[psycopg.Connection[tuple[object, ...]]]":
+    """A connection whose rows of versions stand alone: no user refers to them, so that nothing else is wrong."""
+    with archived.cluster.admin(archived.cluster.database) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("CREATE TABLE public.aside AS SELECT * FROM files.versions")
+        connection.execute("ALTER TABLE files.versions DROP CONSTRAINT versions_user_fkey")
+        connection.execute("ALTER TABLE files.versions DROP CONSTRAINT versions_organization_id_user_id_file_id_fkey")
+        yield connection
+        connection.execute("DELETE FROM files.versions")
+        connection.execute("DROP TABLE public.aside")
+        connection.execute(
+            "ALTER TABLE files.versions ADD CONSTRAINT versions_user_fkey FOREIGN KEY (organization_id, user_id)"
+            " REFERENCES auth.users (organization_id, id),"
+            " ADD CONSTRAINT versions_organization_id_user_id_file_id_fkey"
+            " FOREIGN KEY (organization_id, user_id, file_id) REFERENCES files.files (organization_id, user_id, id)"
+        )
+
+
 @pytest.mark.control("B8", "each drill compares rows and objects both ways")
 def test_rows_without_their_object_and_objects_without_a_row_are_found(
     operator: Operator, archived: Archived, seaweed: SeaweedServer
@@ -60,12 +81,7 @@ def test_rows_without_their_object_and_objects_without_a_row_are_found(
     def put(version: str, body: bytes) -> None:
         client.put_object(Bucket="files", Key=f"u/f/{version}", Body=body)
 
-    with archived.cluster.admin(archived.cluster.database) as connection:
-        # The rows stand alone: no user refers to them, so that nothing else is wrong with the copy.
-        connection.execute("SET session_replication_role = replica")
-        connection.execute("CREATE TABLE public.aside AS SELECT * FROM files.versions")
-        connection.execute("ALTER TABLE files.versions DROP CONSTRAINT versions_user_fkey")
-        connection.execute("ALTER TABLE files.versions DROP CONSTRAINT versions_organization_id_user_id_file_id_fkey")
+    with alone(archived) as connection:
         for version in ("01known", "01torn"):
             connection.execute(ROW, [version])
             put(version, b"kept")
@@ -77,14 +93,6 @@ def test_rows_without_their_object_and_objects_without_a_row_are_found(
         operator.status(advance=True)
         operator.status(advance=True)
         bad = operator.drill()
-        connection.execute("DELETE FROM files.versions")
-        connection.execute("DROP TABLE public.aside")
-        connection.execute(
-            "ALTER TABLE files.versions ADD CONSTRAINT versions_user_fkey FOREIGN KEY (organization_id, user_id)"
-            " REFERENCES auth.users (organization_id, id),"
-            " ADD CONSTRAINT versions_organization_id_user_id_file_id_fkey"
-            " FOREIGN KEY (organization_id, user_id, file_id) REFERENCES files.files (organization_id, user_id, id)"
-        )
 
     of_rows, of_objects = both(good)
     assert good.state == pb.STATE_SUCCEEDED, good

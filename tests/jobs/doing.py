@@ -17,7 +17,7 @@ ANNA = User("oak", "anna")
 def rows(database: TestDatabase, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """What *query* finds, whatever row-level security says."""
     with database.admin() as admin:
-        return admin.execute(query.encode(), values).fetchall()
+        return admin.execute(query.encode(), values or None).fetchall()
 
 
 def execute(database: TestDatabase, statement: str, *values: Any) -> None:

@@ -1,29 +1,22 @@
-"""Workers: in this process for their answers, in processes of their own where they die."""
+"""Workers in this process and what becomes of the jobs they answer."""
 
 import asyncio
-import json
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from libs.db import Database
-from libs.jobqueue import Cancelled, Discard, Handler, Lease, Outcome, Retry, Snooze, Worker, complete, put
+from libs.jobqueue import Cancelled, Discard, Lease, Outcome, Retry, Snooze, complete, put
 from libs.jobqueue.claim import Found
 from libs.jobqueue.completion import Told, settle
 from libs.jobqueue.run import Run
 from libs.principal import User
-from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
+from tests.jobs.doing import ANNA, rows, working
+from tests.jobs.samples import Brief, SendNote, TryTwice
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import until
-
-ANNA = User("oak", "anna")
 
 
 @pytest.fixture(scope="module")
@@ -40,70 +33,9 @@ async def files(database: TestDatabase) -> AsyncIterator[Database]:
     await made.stop()
 
 
-def rows(database: TestDatabase, query: str) -> list[tuple[Any, ...]]:
-    with database.admin() as admin:
-        return admin.execute(query.encode()).fetchall()
-
-
 async def given(files: Database, job: Any, **how: Any) -> str:
     async with files.begin(ANNA) as tx:
         return await put(tx, job, **how)
-
-
-@asynccontextmanager
-async def working(
-    files: Database, handlers: dict[type[Any], Handler[Any]], events: list[tuple[str, str]] | None = None, **how: Any
-) -> AsyncIterator[Worker]:
-    """A worker in this process; *events* collects what it observes."""
-    seen: list[tuple[str, str]] = [] if events is None else events
-    worker = Worker(
-        files, "files", handlers, timing=SHORT, observe=lambda event, kind, _count: seen.append((event, kind)), **how
-    )
-    await worker.start()
-    try:
-        yield worker
-    finally:
-        await worker.drain(5)
-        await worker.stop()
-
-
-class Process:
-    """A worker process of tests.jobs.samples and what it has said so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process, self.lines = process, list[str]()
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().strip())
-
-    def said(self, word: str) -> list[str]:
-        return [line for line in self.lines if line.startswith(word)]
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-
-@asynccontextmanager
-async def worker_process(database: TestDatabase, *, hold: bool, drain: float = 5) -> AsyncIterator[Process]:
-    """A started worker process; killed at the end if it still runs."""
-    login = asdict(database.login("files"))
-    login["database_password"] = login["database_password"]["value"].decode()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.jobs.samples", json.dumps(login), "hold" if hold else "go", str(drain),
-        stdout=asyncio.subprocess.PIPE, env=os.environ,
-    )  # fmt: skip
-    found = Process(process)
-    reading = asyncio.create_task(found.read())
-    try:
-        await until(lambda: bool(found.said("started")), "the worker's start")
-        yield found
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await reading
 
 
 async def test_a_job_put_is_run_once_for_its_principal_and_leaves_a_line_of_history(
@@ -334,51 +266,6 @@ async def test_a_worker_that_lost_a_job_stops_it_and_its_result_does_not_count(
     assert rows(database, "SELECT state, lease, worker_id FROM jobs.jobs") == [("running", 2, "other")]
     heir = Told(Lease(job, 2, 1, ANNA), "send_note", "done")
     assert await settle(files, "files", [heir]) == {job: "finished"}
-
-
-@pytest.mark.control("J1", "a job of a dead worker runs again")
-async def test_a_job_of_a_killed_worker_runs_again_elsewhere(files: Database, database: TestDatabase) -> None:
-    job = await given(files, SendNote("survives"))
-    async with worker_process(database, hold=True) as first:
-        await until(lambda: bool(first.said("begin")), "the first run")
-        first.signal(signal.SIGKILL)
-        await first.process.wait()
-        async with worker_process(database, hold=False) as second:
-            await until(lambda: bool(second.said("end")), "the second run")
-            await until(lambda: rows(database, "SELECT id FROM jobs.history") == [(job,)], "its end")
-    assert (first.said("begin"), first.said("end")) == ([f"begin {job} 1"], [])
-    assert second.said("end") == [f"end {job} 2"]
-    assert rows(database, "SELECT lease, crashes, failures FROM jobs.history") == [(2, 1, 0)]
-
-
-async def test_a_worker_stopped_past_its_lease_ends_as_stale(files: Database, database: TestDatabase) -> None:
-    job = await given(files, SendNote("once"))
-    async with worker_process(database, hold=True) as sleeper:
-        await until(lambda: bool(sleeper.said("begin")), "the first run")
-        sleeper.signal(signal.SIGSTOP)
-        async with worker_process(database, hold=False) as heir:
-            await until(lambda: rows(database, "SELECT id, lease FROM jobs.history") == [(job, 2)], "the second run")
-        sleeper.signal(signal.SIGCONT)
-        sleeper.signal(signal.SIGUSR1)
-        sleeper.signal(signal.SIGTERM)
-        await sleeper.process.wait()
-    assert heir.said("end") == [f"end {job} 2"]
-    assert rows(database, "SELECT id, lease, outcome FROM jobs.history") == [(job, 2, "done")]
-    assert rows(database, "SELECT id FROM jobs.jobs") == []
-
-
-async def test_sigterm_lets_running_jobs_finish_and_loses_nothing(files: Database, database: TestDatabase) -> None:
-    jobs = [await given(files, SendNote(str(n))) for n in range(8)]
-    async with worker_process(database, hold=True, drain=20) as worker:
-        await until(lambda: len(worker.said("begin")) == 4, "four running jobs")
-        worker.signal(signal.SIGTERM)
-        worker.signal(signal.SIGUSR1)
-        assert await worker.process.wait() == 0
-    ended = {line.split()[1] for line in worker.said("end")}
-    assert (len(ended), worker.lines[-1]) == (4, "stopped")
-    assert {row[0] for row in rows(database, "SELECT id FROM jobs.history")} == ended
-    left = rows(database, "SELECT id, state, crashes FROM jobs.jobs")
-    assert sorted(left) == sorted((job, "ready", 0) for job in jobs if job not in ended)
 
 
 @pytest.mark.control("J1", "workers go on when the database comes back")

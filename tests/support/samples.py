@@ -51,6 +51,12 @@ def requests(user: str) -> Mapping[str, Message]:
             "Publish": events.PublishRequest(parent=user, event=event),
             "Subscribe": events.SubscribeRequest(parent=user, resume_token="earliest"),
         },
+    } | _for_operators()
+    return {f"/{service}/{method}": made[service][method] for service in made for method in made[service]}
+
+
+def _for_operators() -> dict[str, dict[str, Message]]:
+    return {
         "holdfast.backup.v1.BackupService": {
             "CreateBackup": backup.CreateBackupRequest(backup=backup.Backup()),
             "GetBackup": backup.GetBackupRequest(name=f"backups/{ABSENT}"),
@@ -82,7 +88,6 @@ def requests(user: str) -> Mapping[str, Message]:
             "ReleaseGuard": jobs.ReleaseGuardRequest(action=jobs.RELEASE_ACTION_REQUEUE),
         },
     }
-    return {f"/{service}/{method}": made[service][method] for service in made for method in made[service]}
 
 
 def named_for_a_user(request: Message) -> bool:
