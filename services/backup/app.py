@@ -79,10 +79,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     lock, engine = functools.partial(EngineLock, Path(config.state_dir) / "engine.lock"), _engine(config)
     means = _means(config, database, engine, guard, lock, now)
     attester = Attester(means.evidence, _circumstances(config, engine))
-    taken, drilled = (
-        Journal(means.state / "backups", Backup.from_json),
-        Journal(means.state / "drills", Drill.from_json),
-    )
+    taken, drilled = _journals(means.state)
     backups = Backups(engine, taken, means.lock, means.recorder, attester, now=now, ids=ids)
     tools, figures = _tools(config, engine, means.state), DrillFigures(means.metrics)
     drills = Drills(
@@ -138,6 +135,10 @@ def _means(
     )
     evidence = _evidence(config, state, database, now)
     return Means(database, engine, exclusive, beats, evidence, Recorder(database), Metrics(), state, now)
+
+
+def _journals(state: Path) -> tuple[Journal[Backup], Journal[Drill]]:
+    return Journal(state / "backups", Backup.from_json), Journal(state / "drills", Drill.from_json)
 
 
 def _recovery(config: Config, means: Means, guard: Guard, backups: Backups, drills: Drills, kept: Keeping) -> Recovery:
