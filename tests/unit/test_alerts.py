@@ -10,6 +10,7 @@ import pytest
 
 from deploy import prometheus
 from holdfast.cli import main
+from services.backup.domain.condition import Name
 from tests.support.alerts import CASES, ROOT, RULES, Alert, alerts, anchors, moments, selectors
 
 LEVELS = {"P0": "page", "P1": "page", "P2": "ticket", "P3": "ticket"}
@@ -81,6 +82,18 @@ def test_every_series_that_a_rule_reads_alerts_when_it_is_absent() -> None:
     read = {one.metric for alert in alerts() for one in alert.selectors}
     assert sorted(read - watched) == []
     assert "holdfast_backup_rpo_exposure_seconds" in watched
+    named = [pair for alert in alerts() for pair in re.findall(r'absent\((\w+)[^)]*\), "series", "(\w+)"', alert.expr)]
+    assert len(named) > 50
+    assert [pair for pair in named if pair[0] != pair[1]] == []
+
+
+@pytest.mark.control("B5", "what is too old is found by listing the repository itself, and alarms")
+def test_every_condition_of_the_backup_service_has_an_alert() -> None:
+    by_gauge = {"rpo_broken": "holdfast_backup_rpo_broken", "data_past_ceiling": "holdfast_backup_objects_past_ceiling"}
+    read = {one for alert in alerts() for one in alert.selectors}
+    alerted = {value for one in read for label, value in one.own if label == "condition"}
+    alerted |= {name for name, metric in by_gauge.items() if metric in {one.metric for one in read}}
+    assert alerted == {name.value for name in Name}
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
