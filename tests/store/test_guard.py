@@ -237,6 +237,18 @@ async def test_quarantined_jobs_can_be_given_up_and_dead_letters_stay(
     assert rows(database, "SELECT id, state FROM jobs.jobs") == [(dead, "dead")]
 
 
+async def test_jobs_of_another_timeline_are_given_up_also_before_a_heartbeat_has_held_them(
+    files: Database, guard: Guard, database: TestDatabase
+) -> None:
+    job = await given(files, SendNote("old"))
+    other_timeline(database)
+    done = await guard.release(ROOT, discard=True)
+    assert (done.requeued, done.discarded) == (0, 1)
+    assert rows(database, "SELECT id, outcome FROM jobs.history") == [(job, "cancelled")]
+    new = await given(files, SendNote("new"))
+    assert await claimed(files) == [new]
+
+
 async def test_what_is_put_while_jobs_are_held_waits_and_is_not_quarantined(
     files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
 ) -> None:

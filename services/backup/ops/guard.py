@@ -111,6 +111,10 @@ class Guard:
         now = await self.told()
         if now.may_run and not now.quarantined:
             raise GuardOpen("Nothing is held: jobs may run in this database.")
+        if discard and now.state == "open":
+            # Only the timeline keeps jobs from running: no heartbeat has looked yet, and nothing could be quarantined.
+            async with self._db.begin(_WHO) as tx:
+                await rows.hold(tx, f"timeline {now.database_timeline} after {now.timeline}", name(who))
         await self.quarantine()
         done = Released()
         for service in SERVICES:
