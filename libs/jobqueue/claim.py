@@ -71,9 +71,16 @@ _CLAIM = text(
         deadline_at = clock_timestamp() + j.timeout_seconds * interval '1 second'
     FROM taken WHERE j.id = taken.job_id AND j.state = 'ready'
     RETURNING j.id, j.type, j.payload, j.organization_id, j.user_id, j.actor, j.lease, j.failures, j.timeout_seconds,
-        j.progress, j.priority, taken.position,
+        j.progress, j.cancel_requested_at IS NOT NULL AS cancelled, j.priority, taken.position,
         coalesce((SELECT tenant FROM turns ORDER BY turn DESC LIMIT 1), '') AS last_tenant
     """  # noqa: S608 - only constants of this module are put together
+)
+# A claim without a job that wrote has taken places in line of jobs that are gone; its turn is over all the same.
+_NEXT_TENANT = text(
+    """
+    SELECT coalesce((SELECT tenant FROM jobs.lanes WHERE service = :service AND queue = :queue AND tenant > :cursor
+        ORDER BY tenant LIMIT 1), '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+    """
 )
 _PROMOTE = text(
     f"""
@@ -92,12 +99,15 @@ _PROMOTE = text(
 
 
 class Found(NamedTuple):
-    """A claimed job: what to run, for whom, under which lease, for how long at most."""
+    """A claimed job: what to run, for whom, under which lease, for how long at most. cancelled: its end was asked for
+    while an earlier claim ran.
+    """
 
     type: str
     payload: object
     lease: Lease
     timeout_seconds: float
+    cancelled: bool = False
 
 
 class _Unwanted(Exception):
@@ -132,13 +142,17 @@ class Claimer:
         """At most *slots* ready jobs, now running under a lease of this worker. most: of any one tenant, 0 for no such
         limit; free: the same for these tenants.
         """
-        try:
-            async with self._database.begin(System(self._service)) as tx:
-                rows = await self._claimed(tx, slots, most, free)
-                if not self._wanted():
-                    raise _Unwanted
-        except _Unwanted:
-            return []
+        rows: list[Any] = []
+        again = True
+        while again and not rows:
+            try:
+                async with self._database.begin(System(self._service)) as tx:
+                    rows = await self._claimed(tx, slots, most, free)
+                    again = not rows and await self._passed(tx)
+                    if not self._wanted():
+                        raise _Unwanted
+            except _Unwanted:
+                return []
         if rows:
             self._cursor = rows[0].last_tenant
         for row in rows:
@@ -185,6 +199,14 @@ class Claimer:
         await tx.execute(PINNED)
         return list((await tx.execute(_CLAIM, values)).all())
 
+    async def _passed(self, tx: Tx) -> bool:
+        """Whether this claim in vain met places of cancelled jobs: it goes on with the next tenant at once."""
+        where = {"service": self._service, "queue": self._queue, "cursor": self._cursor}
+        passed: str | None = (await tx.execute(_NEXT_TENANT, where)).scalar()
+        if passed is not None:
+            self._cursor = passed
+        return passed is not None
+
 
 def principal(service: str, organization_id: str, user_id: str, actor: str) -> Principal:
     """Whom a job works for: the user or organization of its ids, else the service itself."""
@@ -194,8 +216,8 @@ def principal(service: str, organization_id: str, user_id: str, actor: str) -> P
 
 
 def _found(row: Any, service: str, whom: dict[tuple[str, str, str], Principal]) -> Found:
-    id_, kind, payload, organization_id, user_id, actor, lease, failures, timeout_seconds, progress = row[:10]
+    id_, kind, payload, organization_id, user_id, actor, lease, failures, timeout_seconds, progress, ended = row[:11]
     who = whom.get((organization_id, user_id, actor))
     if who is None:
         who = whom[organization_id, user_id, actor] = principal(service, organization_id, user_id, actor)
-    return Found(kind, payload, Lease(id_, lease, failures + 1, who, progress), timeout_seconds)
+    return Found(kind, payload, Lease(id_, lease, failures + 1, who, progress), timeout_seconds, ended)

@@ -107,7 +107,7 @@ class Run:
         try:
             return self._from_outcome(await self._outcome())
         except asyncio.CancelledError:
-            # Only _stop() cancels this task, so swallowing the cancellation hides it from nobody.
+            # Only _stop() cancels this task (or its handler failed so), so swallowing this hides it from nobody.
             return self._interrupted()
         except StaleLease:
             self.event = "stale"
@@ -131,8 +131,11 @@ class Run:
                 return self._retry("TimeoutError")
             case "cancelled":
                 return self._make("cancelled")
-            case _:
+            case "release":
                 return self._make("release")
+            case _:
+                # Something the handler waited for was cancelled: an attempt like another, or it would run for ever.
+                return self._retry("CancelledError")
 
     def _from_outcome(self, outcome: Outcome | None) -> Told | None:
         match outcome:

@@ -239,6 +239,8 @@ class Worker:
             run = Run(job, self._handlers.get(job.type), ended=self._settler.tell, vanished=self._vanished)
             self._runs[job.lease.job_id] = run
             run.start(loop)
+            if job.cancelled:
+                run.cancel()
             if self._refusing:
                 # Refused while the claim was being committed.
                 run.release()

@@ -98,6 +98,7 @@ async def test_a_job_that_no_release_knows_is_a_dead_letter_after_its_last_attem
     assert found == [(job, 2, 0, "no handler for try_twice in this release")]
 
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 ENDLESS = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
 ANSWERS: dict[str, tuple[Any, tuple[str, str]]] = {
@@ -143,3 +144,34 @@ async def test_a_job_for_behind_the_end_of_time_is_refused_at_once(files: Databa
     with pytest.raises(JobInvalid):
         await given(files, SendNote("x"), run_at=run_at)
     assert await given(files, SendNote("x"), run_at=timedelta(days=36_500))
+
+
+async def test_a_handler_whose_own_wait_was_cancelled_spends_an_attempt_and_does_not_run_for_ever(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: TryTwice, lease: Lease) -> None:
+        waiting = asyncio.ensure_future(asyncio.Event().wait())
+        waiting.cancel()
+        await waiting
+
+    await given(files, TryTwice("x"))
+    async with working(files, {TryTwice: handle}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'dead'") != [], "the dead letter")
+    assert rows(database, "SELECT lease, failures, error FROM jobs.jobs") == [(2, 2, "CancelledError")]
+
+
+async def test_a_job_whose_end_was_asked_for_while_it_failed_does_not_run_again(
+    files: Database, database: TestDatabase
+) -> None:
+    leases: list[int] = []
+
+    async def handle(job: SendNote, lease: Lease) -> Outcome:
+        leases.append(lease.lease)
+        execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp()")
+        return Retry(LONG_AGO)
+
+    await given(files, SendNote("x"))
+    async with working(files, {SendNote: handle}, timing=RARELY):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "the end")
+    assert rows(database, "SELECT outcome, lease FROM jobs.history") == [("cancelled", 2)]
+    assert leases == [1]

@@ -49,7 +49,11 @@ async def opened(make_database: MakeDatabase, **rows: int) -> AsyncIterator[Queu
             # Vacuum would change the numbers in between.
             admin.execute(f"ALTER TABLE jobs.{table} SET (autovacuum_enabled = off)".encode())
         fill(admin, **rows)
-        admin.execute("INSERT INTO jobs.workers (id, service) SELECT 'w' || n, 'files' FROM generate_series(1, 9) n")
+        # However long the test takes, only who is made dead is dead.
+        admin.execute(
+            "INSERT INTO jobs.workers (id, service, beat_at) SELECT 'w' || n, 'files', 'infinity'"
+            " FROM generate_series(1, 9) n"
+        )
         explain_all(admin, database.name)
     files = database.connect("files")
     yield Queue(database, files, Plans(files))

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.jobs.v1 import job_service_pb2 as pb
 from libs.db import Database
-from libs.jobqueue import Lease, StaleLease, Timing, Worker, complete, put
+from libs.jobqueue import Lease, StaleLease, Timing, Worker, complete, put, put_many
 from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
 from libs.principal import System, User
@@ -252,6 +252,19 @@ async def test_a_claim_that_meets_a_cancelled_jobs_ready_row_drops_it(
     assert rows(database, "SELECT count(*) FROM jobs.ready") == [(1,)]
     assert await Claimer(files, "files", "w1").claim(5) == []
     assert rows(database, "SELECT count(*) FROM jobs.ready") == [(0,)]
+
+
+async def test_a_claim_goes_on_behind_places_in_line_of_cancelled_jobs_of_every_tenant(
+    files: Database, desk: Desk, database: TestDatabase
+) -> None:
+    for tenant in ("ash", "birch", "cedar"):
+        async with files.begin(User(tenant, "u")) as tx:
+            gone = await put_many(tx, [SendNote("gone")] * 5)
+        for job in gone:
+            await desk.cancel(job)
+    kept = await given(files, SendNote("kept"))
+    assert [found.lease.job_id for found in await Claimer(files, "files", "w1").claim(1)] == [kept]
+    assert rows(database, "SELECT state FROM jobs.jobs") == [("running",)]
 
 
 async def test_a_cancel_of_a_running_job_asks_and_leaves_its_lease(files: Database, desk: Desk) -> None:
