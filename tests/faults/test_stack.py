@@ -109,7 +109,13 @@ def test_doctor_finds_nothing_and_then_an_open_secret(rough: Stack) -> None:
 
 def test_status_ends_with_what_can_be_restored(rough: Stack) -> None:
     lines = rough.command("status").stdout.splitlines()
-    assert [line.split()[0] for line in lines[-3:]] == ["last", "live", "not"]
+    assert [line.split(":")[0] for line in lines[-5:]] == [
+        "last drill",
+        "live RPO",
+        "RTO now",
+        "not restorable yet",
+        "escrow",
+    ]
     answer = status(rough)
     assert answer["ok"] is True
     assert len(str(answer["parts"])) > 0

@@ -8,6 +8,7 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -39,7 +40,7 @@ from services.backup.ops.record import Recorder
 from tests.support import evidence as signed
 from tests.support.backup import HEARTBEAT_KEY, STANZA, Archived, become, make
 from tests.support.postgres import PASSWORDS, Login, Password, _ensure_user
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_SECONDS, until
 
 RULES = Rules(
     full_at=timedelta(hours=1),
@@ -205,7 +206,14 @@ def own_cluster(mould: Archived) -> Iterator[Archived]:
             mould.cluster.stop(mould.server, immediate=True)
             mould.server = None
         for made in (mould.state, *mould.base.glob("keeper-*")):
-            shutil.rmtree(made)
+            _remove(made)
+
+
+def _remove(folder: Path) -> None:
+    """An archive command that outlives its server may write there for another moment."""
+    until = time.monotonic() + DEADLINE_SECONDS
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=time.monotonic() < until)
 
 
 async def gather(*keepers: Keeper) -> list[object]:
