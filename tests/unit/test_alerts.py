@@ -1,5 +1,6 @@
 """The alert rules: they can be read, each fires and stays silent when it should, and each says what to do."""
 
+import json
 import re
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import click
 import pytest
 
 from deploy import prometheus
+from deploy.stack.layout import Layout, settings
 from holdfast.cli import main
 from services.backup.domain.condition import Name
 from tests.support.alerts import CASES, ROOT, RULES, Alert, alerts, anchors, moments, selectors
@@ -42,6 +44,15 @@ def test_prometheus_takes_the_configuration_with_every_rule(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     counted = sum(int(number) for number in re.findall(r"SUCCESS: (\d+) rules found", done.stdout))
     assert counted == len(alerts()) > 40
+
+
+def test_alerts_go_to_the_alertmanagers_of_the_settings_and_nowhere_without(tmp_path: Path) -> None:
+    where = Layout(tmp_path, tmp_path, tmp_path / "run")
+    assert settings(where).alertmanagers == ()
+    (tmp_path / "settings.json").write_text('{"alertmanagers": ["127.0.0.1:9093"]}', encoding="utf-8")
+    assert settings(where).alertmanagers == ("127.0.0.1:9093",)
+    told = json.loads(configured(tmp_path, alertmanagers=settings(where).alertmanagers).read_text(encoding="utf-8"))
+    assert told["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": ["127.0.0.1:9093"]}]}]
 
 
 def test_a_rule_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
