@@ -13,6 +13,7 @@ from libs.jobqueue import Lease, StaleLease, Timing, Worker, complete, put, put_
 from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
 from libs.principal import System, User
+from services.backup.store import jobs as store
 from tests.jobs.samples import SendNote, TryTwice
 from tests.support import jobs as support
 from tests.support.jobs import Desk
@@ -226,6 +227,26 @@ async def test_a_bulk_retry_goes_page_by_page(
 
 
 @pytest.mark.control("J1", "an operator ends jobs that wait and jobs that run")
+async def test_a_bulk_retry_ends_although_what_it_retries_dies_again_at_once(
+    files: Database, desk: Desk, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry_page, pages = store.retry_page, 0
+
+    async def meanwhile_they_died(*arguments: Any) -> store.Page:
+        nonlocal pages
+        pages += 1
+        assert pages < 10
+        change(database, "UPDATE jobs.jobs SET state = 'dead', finished_at = clock_timestamp() WHERE state = 'ready'")
+        return await retry_page(*arguments)
+
+    monkeypatch.setattr("services.backup.ops.jobs.PAGE", 2)
+    monkeypatch.setattr(store, "retry_page", meanwhile_they_died)
+    await dead(files, *(SendNote(str(number)) for number in range(4)))
+    asked = pb.BulkRetryJobsRequest(filter=support.filtered("dead", service="files"))
+    done = await told(desk.stub.BulkRetryJobs(asked, timeout=20))
+    assert (done.retried_jobs, done.more) == (6, False)
+
+
 async def test_a_queued_job_that_is_cancelled_ends_at_once_and_never_runs(
     files: Database, desk: Desk, database: TestDatabase, audited: Callable[[], list[str]]
 ) -> None:

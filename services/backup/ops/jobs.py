@@ -1,5 +1,7 @@
 """What operators do with the jobs of every service. Each change is one transaction with its audit entry."""
 
+from datetime import datetime
+
 from libs import audit, ids
 from libs.db import Database
 from libs.db.grants import SERVICES
@@ -65,6 +67,7 @@ class Jobs:
         if wanted.state not in _RETRIABLE:
             raise _invalid("filter.state", "has to be dead or scheduled")
         looked = retried = 0
+        began = await self._now()
         for service in _services(wanted):
             after: rows.Place = rows.FIRST
             while True:
@@ -77,7 +80,8 @@ class Jobs:
                 looked, retried, after = looked + page.looked, retried + page.done, page.after
                 if looked >= AT_ONCE:
                     return Retried(retried, looked - retried, True)
-                if page.looked < PAGE:
+                if page.looked < PAGE or (wanted.state == "dead" and _reaches(page.after, began)):
+                    # What died after the call had begun may be what it retried: that need never end.
                     break
         return Retried(retried, looked - retried, False)
 
@@ -116,6 +120,10 @@ class Jobs:
                 tx.wake(channel(service))
         return await self._queue(service, queue)
 
+    async def _now(self) -> datetime:
+        async with self._db.begin(System("backup")) as tx:
+            return await rows.now(tx)
+
     async def _queue(self, service: str, queue: str) -> Queue:
         async with self._db.begin(System("backup")) as tx:
             found = [one for one in await rows.queues(tx, [service]) if one.queue == queue]
@@ -125,6 +133,10 @@ class Jobs:
 def name(who: Principal) -> str:
     """The operator as text, e.g. uid:0."""
     return who.operator_id if isinstance(who, Operator) else "?"
+
+
+def _reaches(after: rows.Place, moment: datetime) -> bool:
+    return isinstance(after[0], datetime) and after[0] >= moment
 
 
 def _services(wanted: Filter) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ _CANCEL = text("SELECT outcome, job FROM jobs.cancel_job(:id)")
 _PAUSE = text("SELECT jobs.pause_queue(:service, :queue, :by, :reason)")
 _RESUME = text("SELECT jobs.resume_queue(:service, :queue)")
 _QUEUES = text("SELECT * FROM jobs.queue_figures(CAST(:services AS text[]))")
+_NOW = text("SELECT clock_timestamp()")
 _GUARD = text("SELECT * FROM jobs.guard_told()")
 _HOLD = text("SELECT jobs.hold(:why, :by)")
 _ACCEPT = text("SELECT jobs.accept_timeline(:why, :by)")
@@ -110,6 +111,12 @@ async def queues(tx: Tx, services: Sequence[str]) -> list[Queue]:
     """What is in each queue of these services, by service and name."""
     rows = (await tx.execute(_QUEUES, {"services": list(services)})).mappings()
     return [Queue(**row) for row in rows]
+
+
+async def now(tx: Tx) -> datetime:
+    """The database's time."""
+    found: datetime = (await tx.execute(_NOW)).scalar_one()
+    return found
 
 
 async def guard(tx: Tx) -> Guard:
