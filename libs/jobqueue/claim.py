@@ -25,7 +25,8 @@ from libs.principal import Organization, Principal, System, User
 
 _NO_FREE: Mapping[str, int] = {}
 _FULL_PROMOTION = 60
-_PROMOTION_PAGE = 1000
+PROMOTION_PAGE = 1000
+"""How many due jobs one transaction makes ready."""
 
 # One tenant's lanes, each with this worker's mark. DISTINCT also keeps the mark a column: taken apart, row-level
 # security would hold the comparison with it for leaky and make it a filter, which walks over all that the index cannot
@@ -88,7 +89,7 @@ _PROMOTE = text(
         SELECT ctid AS place FROM jobs.jobs
         WHERE service = :service AND state = 'scheduled' AND run_at <= (SELECT clock_timestamp())
         AND run_at > coalesce(CAST(:since AS timestamptz), '-infinity') - interval '1 minute'
-        ORDER BY run_at, id LIMIT {_PROMOTION_PAGE} FOR UPDATE SKIP LOCKED
+        ORDER BY run_at, id LIMIT {PROMOTION_PAGE} FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs.jobs SET state = 'ready' WHERE ctid = ANY (ARRAY(SELECT place FROM due)) AND service = :service
         RETURNING service, queue, organization_id, priority, id, run_at
@@ -181,7 +182,7 @@ class Claimer:
             await tx.execute(PINNED)
             row = (await tx.execute(_PROMOTE, {"service": self._service, "since": since})).one()
         self._promotions += 1
-        self._promoted_at = row.at if row.moved < _PROMOTION_PAGE else since
+        self._promoted_at = row.at if row.moved < PROMOTION_PAGE else since
         return int(row.moved)
 
     async def _claimed(self, tx: Tx, slots: int, most: int = 0, free: Mapping[str, int] = _NO_FREE) -> list[Any]:

@@ -17,7 +17,7 @@ from libs.jobqueue.plan import PINNED, RUNNING
 from libs.principal import System
 
 # Whoever reads a job's row has to be able to hold its time.
-_LAST = "9999-12-31 00:00Z"
+_FIRST, _LAST = "1970-01-01 00:00Z", "9999-12-31 00:00Z"
 FINISHED = frozenset(("done", "discarded", "cancelled"))
 LONGEST_ERROR = 500
 
@@ -55,7 +55,8 @@ _FINISH, _FINISH_DONE = _finish(_TOLD), _finish(_DONE)
 _GIVE_BACK = text(
     f"""{_TOLD}, decided AS (
         SELECT j.id, t.lease, t.kind, t.error,
-            least(coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second'), '{_LAST}') AS at,
+            greatest(least(coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second'), '{_LAST}'),
+                '{_FIRST}') AS at,
             t.kind = 'dead' OR (t.kind = 'retry' AND j.failures + 1 >= j.max_attempts) AS dead
         FROM jobs.jobs j JOIN told t ON {_FENCE}
     ), changed AS (

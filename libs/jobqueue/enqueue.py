@@ -9,12 +9,12 @@ from sqlalchemy import text
 from libs import ids
 from libs.db import Tx
 from libs.jobqueue import hot
-from libs.jobqueue.job import JobInvalid, encode, kind
+from libs.jobqueue.job import UNSTORABLE, JobInvalid, encode, kind
 from libs.principal import Operator, Organization, User
 
 LONGEST_UNIQUE = 200
 LONGEST_DELAY = timedelta(days=36_525)
-LATEST_YEAR = 9000
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9000
 PRIORITIES = range(-100, 101)
 CANCEL = "cancel"
 """Payload of the wake-up that makes workers ask at once which of their jobs are to end."""
@@ -94,8 +94,8 @@ def _arguments(
 ) -> dict[str, Any]:
     if priority not in PRIORITIES:
         raise JobInvalid("The priority has to be from -100 to 100.")
-    if len(unique) > LONGEST_UNIQUE or "\0" in unique:
-        raise JobInvalid(f"A unique key has at most {LONGEST_UNIQUE} characters, none of them zero.")
+    if len(unique) > LONGEST_UNIQUE or UNSTORABLE.search(unique):
+        raise JobInvalid(f"A unique key has at most {LONGEST_UNIQUE} characters, none of them zero or half a one.")
     places: dict[type[Any], int] = {}
     which = [places.setdefault(type(job), len(places) + 1) for job in jobs]
     kinds = [kind(found) for found in places]
@@ -125,8 +125,8 @@ def _when(run_at: When) -> dict[str, Any]:
             return {"run_at": None, "after": run_at.total_seconds()}
         case datetime(tzinfo=None):
             raise JobInvalid("run_at has to carry its time zone.")
-        case datetime() if run_at.year > LATEST_YEAR:
-            raise JobInvalid(f"run_at lies behind the year {LATEST_YEAR}.")
+        case datetime() if not EARLIEST_YEAR <= run_at.year <= LATEST_YEAR:
+            raise JobInvalid(f"run_at has to lie between the years {EARLIEST_YEAR} and {LATEST_YEAR}.")
         case _:
             return {"run_at": run_at, "after": None}
 

@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from libs.db import Database, Tx
-from libs.jobqueue.job import JobInvalid, Lease
+from libs.jobqueue.job import UNSTORABLE, JobInvalid, Lease
 from libs.jobqueue.plan import PINNED
 from libs.principal import System
 
@@ -37,8 +37,8 @@ async def first_time(tx: Tx, key: str, *, lease: Lease | None = None) -> bool:
     back. Keys are remembered for 30 days. key: up to 200 characters, such as the id of the message that caused the job.
     lease: of the job at work, kept beside the key for whoever looks into it. Raises JobInvalid.
     """
-    if not 0 < len(key) <= LONGEST_KEY or "\0" in key:
-        raise JobInvalid(f"A key has 1 to {LONGEST_KEY} characters, none of them zero.")
+    if not 0 < len(key) <= LONGEST_KEY or UNSTORABLE.search(key):
+        raise JobInvalid(f"A key has 1 to {LONGEST_KEY} characters, none of them zero or half a one.")
     values = {"service": tx.service, "key": key, "job_id": lease.job_id if lease else ""}
     return bool((await tx.execute(_FIRST, values)).all())
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ DEFAULT_QUEUE = "default"
 QUEUE_NAME = "[a-z][a-z0-9_-]{0,39}"
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 PLAIN = (str, int, float, bool, type(None))
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters of Python's that Postgres cannot store: zero, and halves of others."""
 
 
 class JobInvalid(ValueError):
@@ -132,6 +135,10 @@ def _read(job_type: type[Any]) -> Kind:
         raise JobInvalid(f"{job_type.__name__}.queue has to match {QUEUE_NAME}.")
     if made.max_attempts < 1 or not 0 < made.timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise JobInvalid(f"{job_type.__name__} needs at least one attempt and up to {LONGEST_TIMEOUT_SECONDS:g} s.")
+    for name, kinds in made.accepts.items():
+        if not set(kinds) <= set(PLAIN):
+            # It could be put, and never read again.
+            raise JobInvalid(f"{job_type.__name__}.{name} has to be declared as str, int, float, bool or None.")
     return made
 
 
@@ -143,7 +150,7 @@ def encode(job: Any) -> str:
     for name, value in values.items():
         if not isinstance(value, PLAIN):
             raise JobInvalid(f"{type(job).__name__}.{name} has to be text, a number, a truth value or None.")
-        if type(value) is str and "\0" in value:
+        if isinstance(value, str) and "\0" in value:
             raise JobInvalid(f"{type(job).__name__}.{name} holds a zero character, which Postgres cannot store.")
     try:
         payload = _JSON.encode(values)
@@ -176,5 +183,6 @@ def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _accepted(hint: Any) -> tuple[type[Any], ...]:
-    kinds = typing.get_args(hint) or (hint,)
+    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if united else (hint,)
     return (*kinds, int) if float in kinds else kinds

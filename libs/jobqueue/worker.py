@@ -12,7 +12,7 @@ from libs.db import Database, Listener
 from libs.db.waker import COOL_DOWN_SECONDS
 from libs.errors import Unavailable
 from libs.jobqueue import audited, heart, rescue
-from libs.jobqueue.claim import Claimer, Found
+from libs.jobqueue.claim import PROMOTION_PAGE, Claimer, Found
 from libs.jobqueue.completion import Told
 from libs.jobqueue.enqueue import CANCEL, channel
 from libs.jobqueue.job import DEFAULT_QUEUE, Handler, Lease, kind
@@ -302,12 +302,15 @@ class Worker:
     async def _promoting(self) -> None:
         # Apart from claiming: a queue that is never empty must not keep due jobs waiting.
         while not self._refusing:
+            promoted = 0
             try:
-                if await self._claimer.promote():
-                    self._stir.set()
+                promoted = await self._claimer.promote()
             except Unavailable as error:
                 _log.warning("cannot look for due jobs", error=error.message)
-            await asyncio.sleep(_drawn(self._timing.poll_seconds))
+            if promoted:
+                self._stir.set()
+            if promoted < PROMOTION_PAGE:
+                await asyncio.sleep(_drawn(self._timing.poll_seconds))
 
     async def _looking(self) -> None:
         while not self._refusing:

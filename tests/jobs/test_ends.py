@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from libs.db import Database
-from libs.jobqueue import Discard, JobInvalid, Lease, Outcome, Retry, Snooze, Timing, heart, rescue
+from libs.jobqueue import Discard, JobInvalid, Lease, Outcome, Retry, Snooze, Timing, heart, put_many, rescue
 from libs.jobqueue.enqueue import CANCEL, channel
-from tests.jobs.doing import execute, given, rows, working
+from tests.jobs.doing import ANNA, execute, given, rows, working
 from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import until
@@ -109,6 +109,7 @@ ANSWERS: dict[str, tuple[Any, tuple[str, str]]] = {
     "no time": (Snooze("whenever"), ("dead", "its end could not be written")),  # type: ignore[arg-type]  # does
     "a time without a zone": (Snooze(LATER.replace(tzinfo=None)), ("scheduled", "")),
     "behind the end of time": (Retry(ENDLESS, "busy"), ("scheduled", "busy")),
+    "before all time": (Snooze(datetime.min.replace(tzinfo=timezone(timedelta(hours=12)))), ("done", "")),
     "the beginning of time": (Snooze(datetime.min.replace(tzinfo=UTC)), ("done", "")),
     "no outcome at all": ("done", ("done", "")),
     "later": (Snooze(LATER), ("scheduled", "")),
@@ -139,8 +140,11 @@ async def test_an_answer_that_cannot_be_written_stops_no_other(files: Database, 
     assert times["behind the end of time"].year == 9999
 
 
-@pytest.mark.parametrize("run_at", [ENDLESS, timedelta(days=40_000), timedelta.max])
-async def test_a_job_for_behind_the_end_of_time_is_refused_at_once(files: Database, run_at: Any) -> None:
+@pytest.mark.parametrize(
+    "run_at",
+    [ENDLESS, timedelta(days=40_000), timedelta.max, datetime.min.replace(tzinfo=timezone(timedelta(hours=12)))],
+)
+async def test_a_job_for_outside_of_time_is_refused_at_once(files: Database, run_at: Any) -> None:
     with pytest.raises(JobInvalid):
         await given(files, SendNote("x"), run_at=run_at)
     assert await given(files, SendNote("x"), run_at=timedelta(days=36_500))
@@ -175,3 +179,17 @@ async def test_a_job_whose_end_was_asked_for_while_it_failed_does_not_run_again(
         await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "the end")
     assert rows(database, "SELECT outcome, lease FROM jobs.history") == [("cancelled", 2)]
     assert leases == [1]
+
+
+async def test_jobs_that_become_due_at_once_do_not_wait_a_poll_for_each_thousand(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return None
+
+    async with files.begin(ANNA) as tx:
+        await put_many(tx, [SendNote("x")] * 2001, run_at=timedelta(hours=1))
+    execute(database, "UPDATE jobs.jobs SET run_at = clock_timestamp()")
+    never = Timing(poll_seconds=3600, beat_seconds=60, dead_seconds=240, reap_seconds=60, flush_seconds=0.01)
+    async with working(files, {SendNote: handle}, timing=never, concurrency=200):
+        await until(lambda: rows(database, "SELECT count(*) FROM jobs.history") == [(2001,)], "the end of all")

@@ -70,7 +70,7 @@ async def test_of_two_at_once_the_second_waits_and_is_first_only_when_the_first_
     assert await asked(files, "k") is False
 
 
-@pytest.mark.parametrize("key", ["", "k" * 201, "a\0b"])
+@pytest.mark.parametrize("key", ["", "k" * 201, "a\0b", "a\ud800"])
 async def test_a_key_that_cannot_be_stored_is_refused(files: Database, key: str) -> None:
     with pytest.raises(JobInvalid):
         await asked(files, key)

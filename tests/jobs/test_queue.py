@@ -133,6 +133,72 @@ async def test_a_scheduled_job_waits_outside_the_ready_rows_until_it_is_due(
     assert [found.lease.job_id for found in await claimer.claim(1)] == [overdue]
 
 
+async def test_more_due_jobs_than_a_page_are_promoted_by_the_next_call_however_long_they_have_been_due(
+    files: Database, database: TestDatabase
+) -> None:
+    async with files.begin(ANNA) as tx:
+        await put_many(tx, [SendNote("x")] * 1001, run_at=timedelta(hours=1))
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET run_at = clock_timestamp() - interval '1 hour'")
+    claimer = Claimer(files, "files", "w1")
+    assert [await claimer.promote() for _ in range(3)] == [1000, 1, 0]
+
+
+async def test_a_job_that_commits_long_after_it_was_due_is_promoted_by_a_call_that_begins_at_the_front(
+    files: Database, database: TestDatabase
+) -> None:
+    claimer = Claimer(files, "files", "w1")
+    assert await claimer.promote() == 0
+    await given(files, ANNA, SendNote("late"), run_at=timedelta(hours=1))
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET run_at = clock_timestamp() - interval '1 hour'")
+    assert await claimer.promote() == 0
+    assert sum([await claimer.promote() for _ in range(60)]) == 1
+
+
+@pytest.mark.control("J1", "no job is claimed twice")
+@pytest.mark.parametrize("state", ["running", "scheduled", "dead", "quarantined"])
+async def test_a_second_place_in_line_gives_no_job_away_that_is_not_ready(
+    files: Database, database: TestDatabase, state: str
+) -> None:
+    await given(files, ANNA, SendNote("once"))
+    with database.admin() as admin:
+        admin.execute(
+            "INSERT INTO jobs.ready (service, queue, tenant, priority, job_id)"
+            " SELECT service, queue, tenant, priority, job_id FROM jobs.ready"
+        )
+        assert len(await Claimer(files, "files", "w1").claim(1)) == 1
+        admin.execute("UPDATE jobs.jobs SET state = %s", [state])
+    assert await Claimer(files, "files", "w2").claim(1) == []
+    assert rows(database, "SELECT state, lease FROM jobs.jobs") == [(state, 1)]
+    assert rows(database, "SELECT count(*) FROM jobs.ready") == [(0,)]
+
+
+async def test_all_free_slots_are_given_out_also_when_tenants_do_not_divide_them(files: Database) -> None:
+    for tenant in range(3):
+        await given(files, User(f"t{tenant}", "u"), *(SendNote(str(n)) for n in range(9)))
+    claimer = Claimer(files, "files", "w1")
+    assert [len(await claimer.claim(8)) for _ in range(3)] == [8, 8, 8]
+
+
+async def test_a_tenant_that_has_no_slot_left_takes_no_turn_from_others(files: Database) -> None:
+    for tenant in ("ash", "birch"):
+        await given(files, User(tenant, "u"), SendNote(tenant), SendNote(tenant))
+    claimer = Claimer(files, "files", "w1")
+    claimer._cursor = ""
+    [found] = await claimer.claim(1, most=2, free={"ash": 0})
+    assert found.payload == {"text": "birch", "times": 1}
+
+
+async def test_a_job_given_back_keeps_why_it_failed_before(files: Database, database: TestDatabase) -> None:
+    await given(files, ANNA, SendNote("x"))
+    claimer = Claimer(files, "files", "w1")
+    for kind, error in (("retry", "OSError"), ("snooze", ""), ("release", "")):
+        [found] = await claimer.claim(1)
+        await settle(files, "files", [told(found, kind, error=error)])
+    assert rows(database, "SELECT error, failures FROM jobs.jobs") == [("OSError", 1)]
+
+
 @pytest.mark.control("J1", "a late writer changes nothing")
 @pytest.mark.parametrize("kind", ["done", "retry", "snooze", "release", "dead", "discarded", "cancelled"])
 async def test_a_late_writer_changes_nothing(files: Database, database: TestDatabase, kind: str) -> None:
@@ -245,17 +311,22 @@ async def test_a_service_sees_and_changes_its_own_queue_only(files: Database, da
 
 @dataclass(frozen=True)
 class Holder:
-    content: Any
+    content: str
+
+
+CARELESS: Any = Holder
+LARGEST = "x" * (64 * 1024 - len('{"content":""}'))
 
 
 @pytest.mark.parametrize(
     ("job", "how"),
     [
-        (Holder(b"bytes"), {}),
-        (Holder({"a": 1}), {}),
-        (Holder("x" * 70_000), {}),
+        (CARELESS(b"bytes"), {}),
+        (CARELESS({"a": 1}), {}),
+        (Holder(LARGEST + "x"), {}),
         ("no dataclass", {}),
         (Holder("x"), {"priority": 101}),
+        (Holder("x"), {"priority": -101}),
         (Holder("x"), {"run_at": datetime(2026, 1, 1)}),  # noqa: DTZ001 - the missing zone is the point
         (Holder("x"), {"unique": "k" * 201}),
     ],
@@ -266,6 +337,9 @@ async def test_a_job_that_cannot_be_stored_is_refused_at_once(
     with pytest.raises(JobInvalid):
         await given(files, ANNA, job, **how)
     assert rows(database, "SELECT id FROM jobs.jobs") == []
+    await given(files, ANNA, Holder(LARGEST), priority=100, unique="k" * 200)
+    await given(files, ANNA, Holder(LARGEST), priority=-100)
+    assert rows(database, "SELECT count(*) FROM jobs.jobs") == [(2,)]
 
 
 async def test_history_lies_in_days_and_old_days_are_dropped_whole(files: Database, database: TestDatabase) -> None:

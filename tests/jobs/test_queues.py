@@ -1,11 +1,12 @@
 """Queues of one service, their pause, the guard against restored databases, and the share of one tenant."""
 
 import asyncio
+import enum
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -32,6 +33,25 @@ class CopyArchive:
 class Misnamed:
     queue: ClassVar[str] = "No Spaces"
     name: str
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    colour: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class Lettered:
+    letter: Literal["a", "b"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    names: list[str] | str
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +163,26 @@ async def test_a_job_put_for_later_by_a_length_of_time_is_due_by_the_databases_c
         (SendNote("x"), {"run_at": timedelta(seconds=-1)}, "negative"),
         (SendNote("x"), {"run_at": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001 - that is what is refused
         (SendNote("x"), {"unique": "a\0b"}, "zero"),
+        (SendNote("x"), {"unique": "a\ud800"}, "half"),
+        (Painted(Colour.RED), {}, "declared"),
+        (Lettered("a"), {}, "declared"),
+        (Listed("a"), {}, "declared"),
         (SendNote("a\0b"), {}, "zero character"),
         (SendNote("\ud800"), {}, "cannot be stored"),
         (Misnamed("x"), {}, "queue"),
     ],
-    ids=["negative delay", "naive time", "zero in the key", "zero in the payload", "half a character", "queue's name"],
+    ids=[
+        "negative delay",
+        "naive time",
+        "zero in the key",
+        "half a character in the key",
+        "an enum",
+        "a literal",
+        "a list",
+        "zero in the payload",
+        "half a character",
+        "queue's name",
+    ],
 )
 async def test_what_cannot_be_put_is_refused_with_the_reason(
     files: Database, database: TestDatabase, job: Any, how: dict[str, Any], says: str
