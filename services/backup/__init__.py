@@ -45,6 +45,7 @@ A drill is a value that moves through select → restore → replay → promote 
 the journal before it is taken. Whatever can be refused is refused before the first one. Light drills restore the newest
 backup to the end of the archive (the RPO of now) and run daily, deep ones a random moment of all that the repository
 holds, with the full checks, weekly: `ops.timetable` begins them, from what the drills' journals say of the last ones.
+A chosen one takes a backup, a moment or an LSN; what no two heartbeats of one timeline enclose is refused.
 The copy is restored by the engine outside, and its server runs shut in: namespaces without a network and without a
 sight of production's directories, one private Unix socket, archiving off; WAL comes through a socket in its own
 directory from a fetcher outside.

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from holdfast.cli import main
-from tests.support.backup import Service, wait_until
+from services.backup.domain.heartbeat import position
+from tests.support.backup import Archived, Service, wait_until
 
 PHASES = ["select", "restore", "replay", "promote", "check", "scrub", "teardown"]
 
@@ -45,6 +46,29 @@ def test_a_drill_run_by_the_command_is_listed_and_shown(service: Service, drille
     listed = answer(service, "backup", "list")["backups"]
     label = next(one["label"] for one in listed if one["label"] == drilled["backup_label"])
     assert answer(service, "backup", "show", label)["label"] == label
+
+
+@pytest.mark.control("B3", "a drill proves its target between two heartbeats")
+def test_a_drill_to_a_place_in_the_wal_restores_exactly_the_heartbeat_before_it(
+    service: Service, archived: Archived, drilled: dict[str, Any]
+) -> None:
+    number = int(drilled["proof"]["heartbeat"])
+    asked = f"SELECT lsn::text FROM backup.heartbeats WHERE sequence IN ({number}, {number + 1}) ORDER BY sequence"
+    with archived.cluster.admin(archived.cluster.database) as connection:
+        (begin,), (end,) = connection.execute(asked.encode()).fetchall()
+    lsn = f"0/{(position(str(begin)) + position(str(end))) // 2:X}"
+
+    found = answer(service, "drill", "run", "--lsn", lsn)
+
+    assert (found["state"], found["target"]) == ("STATE_SUCCEEDED", {"lsn": lsn, "backup": ""})
+    assert (int(found["proof"]["heartbeat"]), int(found["proof"]["absent_heartbeat"])) == (number, number + 1)
+    assert position(found["proof"]["last_replayed_lsn"]) >= position(lsn)
+    assert lsn in call(service, "drill", "show", found["name"]).stdout
+    for unproven, reason in (("0/10", "TARGET_BEFORE_FIRST_BACKUP"), ("FF/0", "TARGET_NOT_ARCHIVED")):
+        refused = call(service, "drill", "run", "--lsn", unproven)
+        assert (refused.exit_code, f"[{reason}]" in refused.stderr) == (3, True)
+    assert "drill.target.lsn" in call(service, "drill", "run", "--lsn", "nowhere").stderr
+    assert call(service, "drill", "run", "--lsn", lsn, "--between", "1").exit_code == 2
 
 
 def test_without_a_terminal_a_drill_is_told_in_plain_lines(service: Service, drilled: dict[str, Any]) -> None:

@@ -57,9 +57,12 @@ class Engine(Protocol):
         """WAL segments that the engine says it has thrown away unarchived."""
         ...
 
-    async def restore(self, label: str, *, target: datetime | None, data_dir: Path, work_dir: Path) -> None:
+    async def restore(
+        self, label: str, *, target: datetime | None, lsn: str = "", data_dir: Path, work_dir: Path
+    ) -> None:
         """Write backup *label* to *data_dir*, which must not exist, ready to recover to *target*, archiving nothing.
 
+        lsn: a place in the WAL instead; recovery ends after the first record that begins there or behind it.
         work_dir: for the engine's locks, spool, logs and tablespaces of the copy.
         """
         ...

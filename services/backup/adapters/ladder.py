@@ -98,7 +98,7 @@ class Ladder:
     async def _migrations(self, plan: Plan) -> Check:
         statements = await self._copy.ask(_REVISIONS)
         found = {schema: "".join(str(row[0]) for row in await self._copy.ask(query)) for schema, query in statements}
-        return ladder.migrations(found, release.revisions(), newest=plan.stop_at is None)
+        return ladder.migrations(found, release.revisions(), newest=plan.to_the_end)
 
     async def _foreign_keys(self) -> Check:
         statements = await self._copy.ask(_FOREIGN_KEYS)

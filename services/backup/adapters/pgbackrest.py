@@ -146,11 +146,15 @@ class PgBackRest:
         """Segments that the engine's own logs say it threw away unarchived; empty when it keeps no log here."""
         return await asyncio.to_thread(self._dropped)
 
-    async def restore(self, label: str, *, target: datetime | None, data_dir: Path, work_dir: Path) -> None:
+    async def restore(
+        self, label: str, *, target: datetime | None, lsn: str = "", data_dir: Path, work_dir: Path
+    ) -> None:
         """Every file is hashed while it is written; a byte that differs fails the restore."""
         kind = ["--type=default"]
         if target is not None:
             kind = ["--type=time", f"--target={_moment(target)}", "--target-action=promote"]
+        if lsn:
+            kind = ["--type=lsn", f"--target={lsn}", "--target-action=promote"]
         how = [
             *kind,
             f"--set={label}",

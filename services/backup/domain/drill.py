@@ -70,7 +70,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One restore into an isolated copy. target, backup: as asked for, None and "" for the newest.
+    """One restore into an isolated copy. target, target_lsn, backup: as asked for, None and "" for the newest.
 
     pid: of the copy's server, for the reaper; 0 when there is none. full: every page and index entry is checked.
     scheduled: the timetable asked for it. database_bytes, wal_segments: what was restored and what was replayed.
@@ -102,6 +102,7 @@ class Drill:
     predicted_seconds: float | None = None
     system_id: str = ""
     log_digest: str = ""
+    target_lsn: str = ""
 
     @property
     def good(self) -> bool:

@@ -34,7 +34,7 @@ class TargetBeforeFirstBackup(AppError):
 
 
 class TargetNotArchived(AppError):
-    """The target lies in the future, or no archived heartbeat follows it."""
+    """The target lies in the future, no archived heartbeat follows it, or its place may lie on two timelines."""
 
     kind, reason = Kind.PRECONDITION, "TARGET_NOT_ARCHIVED"
 

@@ -26,7 +26,7 @@ _GROWTH = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """stop_at: where recovery is told to stop, None for the end of the archive.
+    """stop_at, stop_lsn: where recovery is told to stop; None and "" for the end of the archive.
 
     at_least, at_most: the newest heartbeat of the copy has to lie between these numbers, both included; at_most is None
     at the end of the archive. They differ only when the target falls into the commit of a beat. ended_before: time of
@@ -42,6 +42,12 @@ class Plan:
     ended_before: datetime | None
     damaged: bool | None = None
     wal_segments: int = 0
+    stop_lsn: str = ""
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether all that is archived is replayed."""
+        return self.stop_at is None and not self.stop_lsn
 
 
 def plan(

@@ -45,6 +45,7 @@ def drill_entry(drill: Drill, circumstances: Mapping[str, Any]) -> Entry:
         "asked_at": drill.created_at,
         "ended_at": drill.ended_at,
         "target": drill.stop_at,
+        "target_lsn": drill.target_lsn or None,
         "reached": proof.heartbeat_at if proof else None,
         "reached_commit": proof.last_replayed_at if proof else None,
         "rpo_ms": milliseconds(drill.rpo_seconds),

@@ -27,7 +27,7 @@ def proof(plan: Plan, seen: Recovered) -> Proof | None:
     if not seen.beats:
         return None
     newest = seen.beats[-1]
-    absent = 0 if plan.stop_at is None else newest.sequence + 1
+    absent = 0 if plan.to_the_end else newest.sequence + 1
     return Proof(
         newest.sequence, newest.created_at, absent, seen.last_replayed_at, seen.last_replayed_lsn, seen.timeline
     )
@@ -65,6 +65,11 @@ def recovery(plan: Plan, seen: Recovered) -> Check:
             faults.append("the log does not say that recovery stopped at a commit")
         if last is None or last > plan.stop_at:
             faults.append(f"the last replayed commit is of {last}, the target was {plan.stop_at}")
+    if plan.stop_lsn:
+        if "recovery stopping after WAL location" not in seen.log:
+            faults.append("the log does not say that recovery stopped at a place in the WAL")
+        if heartbeat.position(seen.last_replayed_lsn) < heartbeat.position(plan.stop_lsn):
+            faults.append(f"WAL was replayed to {seen.last_replayed_lsn}, the target was {plan.stop_lsn}")
     if seen.beats and last is not None and last < seen.beats[-1].created_at:
         faults.append(f"the last replayed commit, {last}, precedes the newest heartbeat")
     good = f"stopped at {seen.last_replayed_lsn}, last commit {last}, timeline {seen.timeline}"

@@ -20,6 +20,7 @@ from services.backup.domain import plan as planning
 from services.backup.domain.drill import PHASES, Drill, Kind
 from services.backup.domain.errors import DrillNotFound, Interrupted, TargetBeforeFirstBackup, TargetNotArchived
 from services.backup.domain.plan import Plan
+from services.backup.domain.plan_lsn import plan_lsn
 from services.backup.domain.progress import State
 from services.backup.domain.repository import Repository
 from services.backup.ops.attester import Attester
@@ -74,13 +75,14 @@ class Drills:
         *,
         kind: Kind = Kind.CHOSEN,
         target: datetime | None = None,
+        lsn: str = "",
         backup: str = "",
         full: bool = False,
         scheduled: bool = False,
     ) -> Drill:
         """Start one and return it. Everything that can be refused is refused here, before anything is touched.
 
-        target, backup: of a CHOSEN one; the other kinds choose for themselves. full: DEEP always is.
+        target or lsn, backup: of a CHOSEN one; the other kinds choose for themselves. full: DEEP always is.
         Raises BackupBusy, NoBackup, BackupNotFound, TargetBeforeFirstBackup, TargetNotArchived, DiskShort.
         """
         lock = self._lock()
@@ -88,8 +90,8 @@ class Drills:
         lock.take(f"drill {made}")
         try:
             wanted = Drill(made, self._now(), target, backup, kind=kind, full=full or kind is Kind.DEEP)
-            began = replace(wanted, scheduled=scheduled).entered("select", now=self._now())
-            chosen = await self._select(kind, target, backup)
+            began = replace(wanted, scheduled=scheduled, target_lsn=lsn).entered("select", now=self._now())
+            chosen = await self._select(began)
             drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))
             self._keep(drill)
         except BaseException:
@@ -152,17 +154,25 @@ class Drills:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _select(self, kind: Kind, target: datetime | None, backup: str) -> Plan:
+    async def _select(self, drill: Drill) -> Plan:
         repository = await self._engine.inspect()
-        if kind is Kind.DEEP:
+        if drill.kind is Kind.DEEP:
             chosen = await self._any_moment(repository)
         else:
-            wanted = planning.named(repository, self._label_of(backup)) if backup and repository.backups else None
-            beats = await self._heartbeats.around(target)
-            chosen = planning.plan(repository, beats, target=target, wanted=wanted, now=self._now())
+            chosen = await self._asked_for(repository, drill)
         free = shutil.disk_usage(self._tools.drills_dir).free
         planning.room(free, chosen.database_bytes, spare_bytes=self._tools.spare_bytes)
         return chosen
+
+    async def _asked_for(self, repository: Repository, drill: Drill) -> Plan:
+        wanted = (
+            planning.named(repository, self._label_of(drill.backup)) if drill.backup and repository.backups else None
+        )
+        if drill.target_lsn:
+            beats = await self._heartbeats.around_lsn(drill.target_lsn)
+            return plan_lsn(repository, beats, lsn=drill.target_lsn, wanted=wanted)
+        beats = await self._heartbeats.around(drill.target)
+        return planning.plan(repository, beats, target=drill.target, wanted=wanted, now=self._now())
 
     async def _any_moment(self, repository: Repository) -> Plan:
         """A plan to the middle between two heartbeats, of any age that the repository holds.

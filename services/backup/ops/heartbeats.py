@@ -72,6 +72,16 @@ class Heartbeats:
         except AppError:
             return _around(await asyncio.to_thread(self._ledger.beats), at)
 
+    async def around_lsn(self, lsn: str) -> list[Beat]:
+        """What a drill to *lsn* needs: the beats on either side of that place in the WAL."""
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return await rows.around_lsn(tx, lsn)
+        except AppError:
+            known, place = await asyncio.to_thread(self._ledger.beats), heartbeat.position(lsn)
+            before = [beat for beat in known if heartbeat.position(beat.lsn) <= place]
+            return [*before[-1:], *known[len(before) :][:1]]
+
     async def within(self, segment: str) -> Beat | None:
         """The newest beat that can be restored from an archive ending with *segment*; None when none is known."""
         try:

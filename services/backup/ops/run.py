@@ -84,7 +84,9 @@ class Run:
         place.make()
         if isinstance(self._rescue, Rescue):
             await self._rescue.prove(plan.label)
-        await tools.engine.restore(plan.label, target=plan.stop_at, data_dir=place.data, work_dir=place.work)
+        await tools.engine.restore(
+            plan.label, target=plan.stop_at, lsn=plan.stop_lsn, data_dir=place.data, work_dir=place.work
+        )
         copy = await self._recover(opened)
         self._enter("check")
         await self._check(copy)
@@ -143,10 +145,13 @@ class Run:
             raise ChecksFailed(f"The copy failed {', '.join(wrong)}.", checks=", ".join(wrong))
 
     def _rpo(self, seen: Recovered) -> float | None:
-        """Seconds of data lost had production ended at the target, or at the request for the end of the archive."""
+        """Seconds of data lost had production ended at the target, or at the request for the end of the archive.
+
+        An LSN has no time, but it precedes the heartbeat behind it: then at most this is lost.
+        """
         if not seen.beats:
             return None
-        loss = self._plan.stop_at or self._drill.created_at
+        loss = self._plan.stop_at or self._plan.ended_before or self._drill.created_at
         return max(0.0, (loss - seen.beats[-1].created_at).total_seconds())
 
     async def _teardown(self) -> None:

@@ -23,7 +23,9 @@ class DrillServicer(grpc_pb.DrillServiceServicer):
         at = messages.moment(target.time) if target.HasField("time") else None
         backup = names.BACKUP.parse(target.backup, field="drill.target.backup")["backup"] if target.backup else ""
         kind, full = messages.drill_kind(request.drill), request.drill.full_checks
-        made = await self._drills.create(principal(context), kind=kind, target=at, backup=backup, full=full)
+        made = await self._drills.create(
+            principal(context), kind=kind, target=at, lsn=target.lsn, backup=backup, full=full
+        )
         return pb.CreateDrillResponse(drill=messages.drill(made))
 
     async def GetDrill(self, request: pb.GetDrillRequest, context: Context) -> pb.GetDrillResponse:

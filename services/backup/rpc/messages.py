@@ -45,7 +45,7 @@ _KINDS = {
 
 def drill_kind(asked: pb.Drill) -> DrillKind:
     """What was asked for, or what the target says. Raises InvalidArgument for a kind that does not go with the rest."""
-    chosen = asked.target.HasField("time") or bool(asked.target.backup)
+    chosen = asked.target.WhichOneof("kind") is not None or bool(asked.target.backup)
     kind = {number: kind for kind, number in _KINDS.items()}.get(asked.kind)
     if kind is None:
         return DrillKind.CHOSEN if chosen or asked.full_checks else DrillKind.LIGHT
@@ -96,7 +96,7 @@ def backup(value: Backup) -> pb.Backup:
 
 def drill(value: Drill) -> pb.Drill:
     """The message of *value*."""
-    target = pb.DrillTarget(time=timestamp(value.target))
+    target = pb.DrillTarget(lsn=value.target_lsn) if value.target_lsn else pb.DrillTarget(time=timestamp(value.target))
     if value.backup:
         target.backup = names.BACKUP.format(backup=value.backup)
     return pb.Drill(

@@ -67,6 +67,14 @@ async def around(tx: Tx, at: datetime) -> list[Beat]:
     return [Beat(*tuple(row)) for row in rows]
 
 
+async def around_lsn(tx: Tx, lsn: str) -> list[Beat]:
+    """The last beat not behind *lsn* and the first one behind it, ascending; both ascend with their numbers."""
+    before = select(*_COLUMNS).where(heartbeats.c.lsn <= lsn).order_by(heartbeats.c.sequence.desc()).limit(1)
+    after = select(*_COLUMNS).where(heartbeats.c.lsn > lsn).order_by(heartbeats.c.sequence).limit(1)
+    rows = [*(await tx.execute(before)).all(), *(await tx.execute(after)).all()]
+    return [Beat(*tuple(row)) for row in rows]
+
+
 async def within(tx: Tx, segment: str) -> Beat | None:
     """The newest beat whose commit lies in *segment* or before it; segment names of one timeline compare as text."""
     inside = (heartbeats.c.timeline <= int(segment[:8], 16)) & (func.substr(heartbeats.c.wal, 9) <= segment[8:24])

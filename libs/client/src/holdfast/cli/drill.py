@@ -32,6 +32,7 @@ def drill() -> None:
     "--time", "at", default="", help="Moment to restore to, ISO 8601 with an offset. Default: end of the archive."
 )
 @click.option("--between", default=0, help="Restore to a moment after heartbeat N and before N + 1.")
+@click.option("--lsn", default="", help="Place in the WAL to restore to, e.g. 0/3000148.")
 @click.option("--backup", default="", help="Backup to restore. Default: the newest that ends before the moment.")
 @click.option(
     "--kind",
@@ -42,11 +43,13 @@ def drill() -> None:
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end.")
 @json_option
 @socket_option
-def run(at: str, between: int, backup: str, kind: str | None, full: bool, wait: bool, as_json: bool, path: str) -> None:
+def run(
+    at: str, between: int, lsn: str, backup: str, kind: str | None, full: bool, wait: bool, as_json: bool, path: str
+) -> None:
     """Run a drill; exit code 0 only when no check was answered wrongly."""
-    if at and between:
-        raise click.UsageError("--time and --between exclude each other.")
-    if kind and (at or between or backup):
+    if sum(map(bool, (at, between, lsn))) > 1:
+        raise click.UsageError("--time, --between and --lsn exclude each other.")
+    if kind and (at or between or lsn or backup):
         raise click.UsageError(f"A {kind} drill chooses its own moment and backup.")
     with connected(path) as channel:
         stub = DrillServiceStub(channel)
@@ -55,6 +58,8 @@ def run(at: str, between: int, backup: str, kind: str | None, full: bool, wait: 
             target.time.CopyFrom(_moment(at))
         elif between:
             target.time.CopyFrom(_after(BackupServiceStub(channel), between))
+        elif lsn:
+            target.lsn = lsn
         asked = pb.Drill(target=target, kind=_KINDS[kind], full_checks=full)
         made = stub.CreateDrill(pb.CreateDrillRequest(drill=asked), timeout=CALL_SECONDS).drill
         if wait:

@@ -69,7 +69,7 @@ def drills(found: list[pb.Drill]) -> Table:
     name = Column("drill", no_wrap=True, overflow="fold")
     table = Table(name, "kind", "state", "asked (UTC)", "restored to", "RPO", "RTO", box=None, pad_edge=False)
     for one in found:
-        to = moment(one.resolved_target_time) if one.HasField("resolved_target_time") else "end of archive"
+        to = _target(one) or "end of archive"
         rpo = f"{one.rpo_seconds:.1f} s" if one.HasField("rpo_seconds") else "-"
         rto = f"{one.rto_seconds:.1f} s" if one.HasField("rto_seconds") else "-"
         table.add_row(one.name, drill_kind(one), word(one.state), moment(one.create_time), to, rpo, rto)
@@ -97,12 +97,17 @@ def fault(one: pb.Backup | pb.Drill) -> str:
 
 def drill(one: pb.Drill) -> RenderableType:
     """The whole drill: phases, checks, proof, verdict."""
-    to = moment(one.resolved_target_time) if one.HasField("resolved_target_time") else "the end of the archive"
+    to = _target(one) or "the end of the archive"
     parts: list[RenderableType] = [f"{one.name}: {drill_kind(one)}, {one.backup_label} to {to}", _phases(one)]
     if one.checks:
         parts.append(_checks(one))
     parts += [Text(line) for line in _verdict(one)]
     return Group(*parts)
+
+
+def _target(one: pb.Drill) -> str:
+    """Where recovery was told to stop, "" for the end of the archive."""
+    return moment(one.resolved_target_time) if one.HasField("resolved_target_time") else one.target.lsn
 
 
 def _phases(one: pb.Drill) -> Table:

@@ -216,7 +216,10 @@ class DrillTarget(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TIME_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
     BACKUP_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.str
+    """A place in the WAL, e.g. 0/3000148; refused before the first backup's end, behind the last archived heartbeat, and where the timeline changed."""
     backup: _builtins.str
     """backups/{backup} to restore from; empty takes the newest that ends before the target."""
     @_builtins.property
@@ -227,13 +230,14 @@ class DrillTarget(_message.Message):
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
+        lsn: _builtins.str = ...,
         backup: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "lsn", b"lsn", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "kind", b"kind", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "kind", b"kind", "lsn", b"lsn", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["time"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["time", "lsn"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -396,7 +400,7 @@ class Drill(_message.Message):
     backup_label: _builtins.str
     """The engine's label of the restored backup."""
     rpo_seconds: _builtins.float
-    """Data that a loss at the target would have cost, in seconds: target (or loss) minus the newest restored heartbeat."""
+    """Data that a loss at the target would have cost, in seconds: target (or loss) minus the newest restored heartbeat; for an LSN at most this."""
     rto_seconds: _builtins.float
     """Request to checked copy, in seconds."""
     isolation: _builtins.str
@@ -419,7 +423,7 @@ class Drill(_message.Message):
 
     @_builtins.property
     def resolved_target_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment recovery was told to stop at; unset for the end of the archive."""
+        """The moment recovery was told to stop at; unset for the end of the archive and for an LSN, which target tells."""
 
     @_builtins.property
     def phases(self) -> _containers.RepeatedCompositeFieldContainer[Global___DrillPhase]:
