@@ -28,6 +28,12 @@ _ARM = (
     "BEGIN; SELECT set_config('holdfast.organization_id', %s, true), set_config('holdfast.user_id', %s, true),"
     " set_config('holdfast.account_id', %s, true), transaction_timestamp()"
 )
+_PIN = (
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"
+    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+    " set_config('jit', 'off', true)"
+)
+_ARM_PINNED = _ARM.replace("BEGIN;", f"BEGIN; {_PIN};")
 
 
 class Database:
@@ -62,9 +68,9 @@ class Database:
         return cls(engine, settings, service=config.service, now=now)
 
     @asynccontextmanager
-    async def begin(self, principal: Principal) -> AsyncIterator[Tx]:
+    async def begin(self, principal: Principal, *, pinned: bool = False) -> AsyncIterator[Tx]:
         """One transaction with row-level security armed for *principal*: committed at the end, rolled back on any
-        error.
+        error. pinned: index scans and nested loops only, however empty or full the statistics say a table is.
 
         Raises Unavailable when the database is away or too slow, TryAgain when the transaction met another one,
         UnsafeRole while the self-check refuses this login.
@@ -72,7 +78,7 @@ class Database:
         await self._refuse_unsafe()
         try:
             async with self._engine.connect() as connection:
-                started_at = await _arm(connection, principal)
+                started_at = await _arm(connection, principal, _ARM_PINNED if pinned else _ARM)
                 async with connection.begin():
                     tx = Tx(connection, principal, self.service, self._moment(started_at), self.waker.notify)
                     yield tx
@@ -161,8 +167,8 @@ async def _answer(driver: psycopg.AsyncConnection[Any], statement: str, values: 
     return await cursor.fetchone()
 
 
-async def _arm(connection: AsyncConnection, principal: Principal) -> datetime:
-    started_at: datetime = (await _send(connection, _ARM, armed_settings(principal)))[-1]
+async def _arm(connection: AsyncConnection, principal: Principal, statement: str) -> datetime:
+    started_at: datetime = (await _send(connection, statement, armed_settings(principal)))[-1]
     return started_at
 
 

@@ -20,7 +20,6 @@ from libs.jobqueue import hot
 from libs.jobqueue.job import Lease
 from libs.jobqueue.lanes import Looked, look
 from libs.jobqueue.marks import Marks
-from libs.jobqueue.plan import PINNED
 from libs.principal import Organization, Principal, System, User
 
 _NO_FREE: Mapping[str, int] = {}
@@ -147,7 +146,7 @@ class Claimer:
         again = True
         while again and not rows:
             try:
-                async with self._database.begin(System(self._service)) as tx:
+                async with self._database.begin(System(self._service), pinned=True) as tx:
                     rows = await self._claimed(tx, slots, most, free)
                     again = not rows and await self._passed(tx)
                     if not self._wanted():
@@ -178,8 +177,7 @@ class Claimer:
         now and then one begins at the front, for jobs that were committed after they were due.
         """
         since = self._promoted_at if self._promotions % _FULL_PROMOTION else None
-        async with self._database.begin(System(self._service)) as tx:
-            await tx.execute(PINNED)
+        async with self._database.begin(System(self._service), pinned=True) as tx:
             row = (await tx.execute(_PROMOTE, {"service": self._service, "since": since})).one()
         self._promotions += 1
         self._promoted_at = row.at if row.moved < PROMOTION_PAGE else since
@@ -197,7 +195,6 @@ class Claimer:
             "marks": json.dumps(marks),
             "free": json.dumps(free),
         }
-        await tx.execute(PINNED)
         return list((await tx.execute(_CLAIM, values)).all())
 
     async def _passed(self, tx: Tx) -> bool:

@@ -13,7 +13,7 @@ from libs.errors import AppError, Kind
 from libs.jobqueue import hot
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.job import Completed, Lease
-from libs.jobqueue.plan import PINNED, RUNNING
+from libs.jobqueue.plan import RUNNING
 from libs.principal import System
 
 # Whoever reads a job's row has to be able to hold its time.
@@ -119,8 +119,7 @@ async def settle(database: Database, service: str, told: Sequence[Told], *, also
     finished = [one for one in told if one.kind in FINISHED and one.kind != "done"]
     others = [one for one in told if one.kind not in FINISHED]
     accepted: dict[str, str] = {}
-    async with database.begin(System(service)) as tx:
-        await tx.execute(PINNED)
+    async with database.begin(System(service), pinned=True) as tx:
         if done:
             accepted |= dict.fromkeys((await tx.execute(_FINISH_DONE, _leases(service, done))).scalars(), "finished")
         if finished:

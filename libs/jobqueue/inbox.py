@@ -4,7 +4,6 @@ from sqlalchemy import text
 
 from libs.db import Database, Tx
 from libs.jobqueue.job import UNSTORABLE, JobInvalid, Lease
-from libs.jobqueue.plan import PINNED
 from libs.principal import System
 
 KEEP_DAYS = 30
@@ -47,8 +46,7 @@ async def forget(database: Database, service: str, *, page: int = _PAGE) -> int:
     """Remove the keys older than 30 days, page by page; returns how many. Nothing while another replica is at it."""
     removed = 0
     for _ in range(_PAGES):
-        async with database.begin(System(service)) as tx:
-            await tx.execute(PINNED)
+        async with database.begin(System(service), pinned=True) as tx:
             if not (await tx.execute(_MINE, {"service": service})).scalar():
                 break
             values = {"service": service, "days": KEEP_DAYS, "page": page}

@@ -12,7 +12,6 @@ from sqlalchemy import text
 
 from libs.db import Database
 from libs.jobqueue.marks import Lane
-from libs.jobqueue.plan import PINNED
 from libs.principal import System
 
 IDLE_SECONDS = 60.0
@@ -78,8 +77,7 @@ async def look(database: Database, service: str, queue: str, *, idle_seconds: fl
     """See what is ready, and put the list of lanes right."""
     began = time.monotonic()
     where = {"service": service, "queue": queue}
-    async with database.begin(System(service)) as tx:
-        await tx.execute(PINNED)
+    async with database.begin(System(service), pinned=True) as tx:
         may_run = bool((await tx.execute(_MAY_RUN)).scalar())
         rows = (await tx.execute(_LOOK, where)).all()
     async with database.begin(System(service)) as tx:

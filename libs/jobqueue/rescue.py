@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from libs.db import Database
 from libs.jobqueue import hot, inbox
 from libs.jobqueue.enqueue import channel
-from libs.jobqueue.plan import PINNED, RUNNING
+from libs.jobqueue.plan import RUNNING
 from libs.principal import System
 
 MAX_CRASHES = 3
@@ -84,8 +84,7 @@ OVERRUN = str(_OVERRUN.compile(dialect=postgresql.dialect(paramstyle="pyformat")
 async def rescue(database: Database, service: str, *, dead_seconds: float) -> list[tuple[str, str]]:
     """Give the jobs of dead workers back, at most 500 of each; (type, state now) of each job."""
     values = {"service": service, "dead_seconds": dead_seconds, "page": _PAGE, "most": MAX_CRASHES}
-    async with database.begin(System(service)) as tx:
-        await tx.execute(PINNED)
+    async with database.begin(System(service), pinned=True) as tx:
         rows = (await tx.execute(_RESCUE, values)).all()
         if any(row.state == "ready" for row in rows):
             tx.wake(channel(service))

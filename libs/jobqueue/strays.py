@@ -12,7 +12,6 @@ from sqlalchemy import text
 from libs.db import Database
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.lanes import SHARE
-from libs.jobqueue.plan import PINNED
 from libs.jobqueue.rescue import MAX_CRASHES, TAKE_BACK
 from libs.principal import System
 
@@ -64,16 +63,14 @@ class Strays:
         return gone
 
     async def _running(self) -> dict[str, int]:
-        async with self._database.begin(System(self._who["service"])) as tx:
-            await tx.execute(PINNED)
+        async with self._database.begin(System(self._who["service"]), pinned=True) as tx:
             return {row.id: row.lease for row in (await tx.execute(_RUNNING, self._who)).all()}
 
     async def _give_back(self, strays: Mapping[str, int]) -> list[tuple[str, str]]:
         if not strays:
             return []
         values = {**self._who, "ids": list(strays), "leases": list(strays.values()), "most": MAX_CRASHES}
-        async with self._database.begin(System(self._who["service"])) as tx:
-            await tx.execute(PINNED)
+        async with self._database.begin(System(self._who["service"]), pinned=True) as tx:
             rows = (await tx.execute(_GIVE_BACK, values)).all()
             tx.wake(channel(self._who["service"]))
         return [(row.type, row.state) for row in rows]
