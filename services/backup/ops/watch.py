@@ -146,7 +146,7 @@ class Watch:
             held = await self._engine.inspect()
         except AppError as error:
             remedy = "Follow what it says; nothing can be restored or backed up until it is mended."
-            self._conditions.tell(Name.REPOSITORY_UNREADABLE, error.message, remedy)
+            self._conditions.tell(Name.REPOSITORY_UNREADABLE, f"{error.message.rstrip('.')}.", remedy)
             return None
         self._conditions.clear(Name.REPOSITORY_UNREADABLE)
         return held
