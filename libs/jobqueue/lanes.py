@@ -37,9 +37,8 @@ _LOOK = text(
         ) AS next
     ), listed AS (
         INSERT INTO jobs.lanes (service, queue, tenant, priority)
-        SELECT :service, :queue, tenant, priority FROM live WHERE NOT EXISTS (
-            SELECT FROM jobs.lanes l WHERE l.service = :service AND l.queue = :queue AND l.tenant = live.tenant
-            AND l.priority = live.priority)
+        SELECT :service, :queue, tenant, priority FROM live WHERE (tenant, priority) NOT IN (
+            SELECT l.tenant, l.priority FROM jobs.lanes l WHERE l.service = :service AND l.queue = :queue)
     )
     SELECT tenant, priority, position FROM live
     """
