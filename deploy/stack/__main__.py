@@ -11,15 +11,18 @@ import sqlalchemy.exc
 
 from deploy.stack import doctor, logs, ports, prepare, showing, status
 from deploy.stack import down as downing
+from deploy.stack.edge import Refused
 from deploy.stack.layout import CHECKOUT, BadSettings, layout
 from deploy.stack.postgres import PostgresError
 from deploy.stack.report import Report
 from deploy.stack.supervise import SupervisorGone
 from deploy.stack.up import IsDown, NeverUp, NotWell, OtherRun, running, up
+from deploy.stack.visitors import Failed
 
 EXPECTED = (
     IsDown, NeverUp, NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError,
-    SupervisorGone, logs.NoSuchPart, OSError, psycopg.OperationalError, sqlalchemy.exc.OperationalError,
+    SupervisorGone, logs.NoSuchPart, Refused, Failed, OSError, psycopg.OperationalError,
+    sqlalchemy.exc.OperationalError,
 )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ class Vault:
         self._derived_bytes("backup/evidence_secret_key", identities["evidence"].secret_key.encode())
         self.once(f"{STACK}/owner_password", random_text)
         self.once(f"{STACK}/store_inner_key", random_text)
+        self.once(f"{STACK}/canary_password", random_text)
         self.once(f"{STACK}/repository_cipher", random_text)
         self.once("backup/heartbeat_key", random_text)
         self.once("backup/evidence_key", fresh_signing_key)

@@ -111,6 +111,11 @@ class Layout:
         return self.home / "evidence.pem"
 
     @property
+    def canary_file(self) -> Path:
+        """Who the canary is, and what to expect of it; a secret of backup, which signs in as it on copies."""
+        return self.secrets / "backup" / "canary"
+
+    @property
     def stack_json(self) -> Path:
         """Where the running stack is described; see the package's own page."""
         return self.home / "stack.json"

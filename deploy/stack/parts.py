@@ -323,6 +323,8 @@ class Parts:
             "evidence_endpoint": self.store.endpoint,
             "evidence_region": seaweed.REGION,
             "evidence_ca_file": str(self.where.ca_file),
+            "smoke_secrets": str(self.where.secrets),
+            "smoke_canary": str(self.where.canary_file),
             "drill_probes": f"tcp:127.0.0.1:{self.ports['s3']},unix:{self.where.run / 'auth.grpc.sock'}",
         }
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.stack import ports, prepare
+from deploy.stack import canary, ports, prepare
 from deploy.stack.install import revision
 from deploy.stack.layout import SERVICES, Layout, settings
 from deploy.stack.parts import Part, Parts
@@ -96,6 +96,8 @@ def up(where: Layout, report: Report) -> Parts:
         with report.step("edge, services, mail"):
             begin(supervisor, every)
             wait(supervisor, every if "store" in present else giving_back(parts, every), where)
+        with report.step("canary"):
+            canary.ensure(parts)
         remember(where, every, installed)
         describe(where, parts, supervisor, installed)
         return parts

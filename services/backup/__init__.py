@@ -41,11 +41,11 @@ Marks. Each hour a signed row says how far every tenant had come (newest event o
 in the transaction that writes it: whoever holds the mark must hold what it counts. A SECURITY DEFINER function of the
 owner reads the numbers; they stay two days, for a copy is held to the newest mark that it holds itself.
 
-A drill is a value that moves through select → restore → replay → promote → check → scrub → teardown; each step is in
-the journal before it is taken. Whatever can be refused is refused before the first one. Light drills restore the newest
-backup to the end of the archive (the RPO of now) and run daily, deep ones a random moment of all that the repository
-holds, with the full checks, weekly: `ops.timetable` begins them, from what the drills' journals say of the last ones.
-A chosen one takes a backup, a moment or an LSN; what no two heartbeats of one timeline enclose is refused.
+A drill is a value that moves through select → restore → replay → promote → check → [smoke →] scrub → teardown; each
+step is in the journal before it is taken. Whatever can be refused is refused before the first one. Light drills restore
+the newest backup to the end of the archive (the RPO of now) and run daily, deep ones a random moment of all that the
+repository holds, with the full checks, weekly: `ops.timetable` begins them, from what the drills' journals say of the
+last ones. A chosen one takes a backup, a moment or an LSN; what no two heartbeats of one timeline enclose is refused.
 The copy is restored by the engine outside, and its server runs shut in: namespaces without a network and without a
 sight of production's directories, one private Unix socket, archiving off; WAL comes through a socket in its own
 directory from a fetcher outside.
@@ -55,10 +55,14 @@ without hole, the log's word that recovery stopped, roles and row-level security
 copy's own server that must reach nothing. Data: migrations, foreign keys and sequences counted past every index, the
 mark, rows of files against their objects both ways, jobs that lie still under the queue's guard. With these the RTO
 ends (request to a copy that could serve); RPO = target − newest restored beat. Structure: pg_amcheck, in full drills
-with every index entry and parent page. Then logins are disabled and secrets emptied, a full drill's server is shut down
-for pg_checksums, and the copy is removed, which is checked. Each check has a count, a time and a verdict: ok, failed,
-or not made, with the reason; a question the copy could not answer has failed. What past drills took foretells a restore
-now (`domain.forecast`), and each drill keeps what was foretold of it, so that the error is known.
+with every index entry and parent page. Full drills smoke then: the real auth, files and events, outside the namespaces,
+on the copy's socket and none but Unix sockets of the drill, with the read-only identity of the object store and no
+mail, sign in the canary (set-up's own organization), read its file and its first event, and are gone before the phase
+ends. In a copy older than the canary, without its description, or restored with the escrow alone, that is not made.
+Then logins are disabled and secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is
+removed, which is checked. Each check has a count, a time and a verdict: ok, failed, or not made, with the reason; a
+question the copy could not answer has failed. What past drills took foretells a restore now (`domain.forecast`), and
+each drill keeps what was foretold of it, so that the error is known.
 
 Escrow (holdfast.escrow says what it holds). This service sees keyed digests alone, written by whoever owns the secrets:
 no escrow, or one that differs from what is installed, is a warning and `holdfast_backup_escrow_stale`. A deep drill

@@ -37,6 +37,7 @@ from services.backup.adapters.objects import Store
 from services.backup.adapters.offsite import Bucket, Offsite
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.adapters.rescue import CONFIG, none, rescuer
+from services.backup.adapters.smoke import Smoke
 from services.backup.config import Config
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Drill, Kind
@@ -251,8 +252,14 @@ def _tools(config: Config, engine: PgBackRest, state: Path) -> Tools:
         outside=tuple(outside),
         spare_bytes=config.drill_spare_bytes,
         store=_store(config),
+        smoke=_smoke(config),
         rescue=rescuer(Path(config.escrow_opened), engine) if config.escrow_opened else none,
     )
+
+
+def _smoke(config: Config) -> Smoke:
+    secrets, canary = (Path(text) if text else None for text in (config.smoke_secrets, config.smoke_canary))
+    return Smoke(secrets, canary, config.smoke_seconds)
 
 
 def _store(config: Config) -> Store:

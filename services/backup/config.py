@@ -134,6 +134,14 @@ class Config(ServiceConfig):
         "Where an operator opens an escrow for deep drills; not on a disk that is backed up. Empty: nowhere.",
         default="",
     )
+    smoke_secrets: str = setting(
+        "Directory with the secrets of auth, files and events, by which full drills start them; empty: they do not.",
+        default="",
+    )
+    smoke_canary: str = setting("File that describes the canary full drills sign in as; empty: none.", default="")
+    smoke_seconds: float = setting(
+        "How long a service may take to be well on a copy.", default=60.0, unit="seconds", least=1, most=3600
+    )
     evidence_endpoint: str = setting(
         "https URL of the off-site S3 store that keeps evidence; empty for none, which is a warning.", default=""
     )

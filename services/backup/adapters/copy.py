@@ -19,6 +19,7 @@ from services.backup.domain.errors import EngineFailed
 
 _FETCH = Path(__file__).with_name("fetch.py")
 PORT = "5432"
+SERVED = ("holdfast_auth", "holdfast_files", "holdfast_events")
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 256 << 10
 # One question reads at most a few tables of a copy as large as production.
@@ -184,7 +185,7 @@ def overrides(place: Place) -> Mapping[str, str]:
         "local_preload_libraries": "",
         "ssl": "off",
         "autovacuum": "off",
-        "max_connections": "20",
+        "max_connections": "40",
         "max_prepared_transactions": "64",
         "shared_buffers": "64MB",
         "dynamic_shared_memory_type": "mmap",
@@ -198,9 +199,16 @@ def overrides(place: Place) -> Mapping[str, str]:
 
 
 def _prepare(place: Place, superuser: str) -> None:
-    """The copy's own files of settings: one role, by the operating system's word that it is us."""
+    """The copy's own files of settings: its superuser, and the services' roles for a smoke of a full drill, each by the
+    operating system's word that it is us.
+    """
+    roles = (superuser, *SERVED)
     (place.work / "postgresql.conf").write_text("# Every setting is on the command line.\n", encoding="utf-8")
-    (place.work / "hba.conf").write_text(f'local all "{superuser}" peer map=drill\n', encoding="utf-8")
-    (place.work / "ident.conf").write_text(f'drill "{getpass.getuser()}" "{superuser}"\n', encoding="utf-8")
+    (place.work / "hba.conf").write_text(
+        "".join(f'local all "{role}" peer map=drill\n' for role in roles), encoding="utf-8"
+    )
+    (place.work / "ident.conf").write_text(
+        "".join(f'drill "{getpass.getuser()}" "{role}"\n' for role in roles), encoding="utf-8"
+    )
     with suppress(FileNotFoundError):
         (place.data / "standby.signal").unlink()

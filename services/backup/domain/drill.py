@@ -10,7 +10,8 @@ from libs.errors import AppError
 from services.backup.domain.plan import Plan
 from services.backup.domain.progress import Fault, State, moment, stamp
 
-PHASES = ("select", "restore", "replay", "promote", "check", "scrub", "teardown")
+PHASES = ("select", "restore", "replay", "promote", "check", "smoke", "scrub", "teardown")
+FULL_ONLY = ("smoke",)
 
 
 class Kind(Enum):
@@ -49,6 +50,11 @@ class Check:
     def failed(self) -> bool:
         """Whether the answer was wrong."""
         return self.made and not self.ok
+
+
+def phases(*, full: bool) -> tuple[Phase, ...]:
+    """The phases of a drill that has not begun."""
+    return tuple(Phase(name) for name in PHASES if full or name not in FULL_ONLY)
 
 
 def not_made(check: str, why: str) -> Check:

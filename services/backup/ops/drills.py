@@ -17,7 +17,7 @@ from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.place import Place
 from services.backup.domain import forecast
 from services.backup.domain import plan as planning
-from services.backup.domain.drill import PHASES, Drill, Kind
+from services.backup.domain.drill import PHASES, Drill, Kind, phases
 from services.backup.domain.errors import DrillNotFound, Interrupted, TargetBeforeFirstBackup, TargetNotArchived
 from services.backup.domain.plan import Plan
 from services.backup.domain.plan_lsn import plan_lsn
@@ -90,6 +90,7 @@ class Drills:
         lock.take(f"drill {made}")
         try:
             wanted = Drill(made, self._now(), target, backup, kind=kind, full=full or kind is Kind.DEEP)
+            wanted = replace(wanted, phases=phases(full=wanted.full))
             began = replace(wanted, scheduled=scheduled, target_lsn=lsn).entered("select", now=self._now())
             chosen = await self._select(began)
             drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))

@@ -10,7 +10,7 @@ from pathlib import Path
 from libs.clock import Clock
 from libs.errors import AppError
 from libs.observability import log
-from services.backup.adapters import remains, rescue, scrub, structure
+from services.backup.adapters import remains, rescue, scrub, smoke, structure
 from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.ladder import Ladder
@@ -19,6 +19,7 @@ from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
 from services.backup.adapters.rescue import Rescue
 from services.backup.adapters.rung import rung
+from services.backup.adapters.smoke import Smoke
 from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
 from services.backup.domain.drill import Check, Drill, Kind
@@ -34,7 +35,8 @@ class Tools:
     """What every drill uses. drills_dir: copies alone. run_dir: short, for sockets. outside: probe.py's targets.
 
     spare_bytes: what a copy has to leave free where drills_dir is. store: of the file bytes. draw: 0 to 1, for samples.
-    rescue: the opened escrow that deep drills restore with, or the check that says why there is none.
+    rescue: the opened escrow that deep drills restore with, or the check that says why there is none. smoke: where full
+    drills find the canary.
     """
 
     engine: Engine
@@ -47,6 +49,7 @@ class Tools:
     store: Store
     draw: Callable[[], float] = random.SystemRandom().random
     rescue: Callable[[], Rescue | Check] = rescue.none
+    smoke: Smoke = smoke.NOWHERE
 
 
 class Run:
@@ -90,6 +93,9 @@ class Run:
         copy = await self._recover(opened)
         self._enter("check")
         await self._check(copy)
+        if self._drill.full:
+            self._enter("smoke")
+            self._add(*await self._smoke(copy))
         self._enter("scrub")
         await self._scrub(copy)
         self._judge()
@@ -130,6 +136,16 @@ class Run:
             self._add(self._rescue.check(done) if isinstance(self._rescue, Rescue) else self._rescue)
         strict = self._drill.full
         self._add(await rung("amcheck", lambda: structure.amcheck(tools.servers, copy, strict=strict)))
+
+    async def _smoke(self, copy: Copy) -> list[Check]:
+        """What the real services say of the canary in the copy."""
+        if isinstance(self._rescue, Rescue):
+            return smoke.none(
+                "restored with the escrow alone, which is opened for drills without the services' secrets"
+            )
+        tools, proof = self._tools, self._drill.proof
+        newest = proof.heartbeat_at if proof else None
+        return await smoke.smoke(copy, tools.smoke, tools.store, tools.servers.database, newest)
 
     async def _scrub(self, copy: Copy) -> None:
         """Page checksums come last of all checks, since the server has to be down for them."""

@@ -1,0 +1,152 @@
+"""The smoke of a full drill on a whole stack: the real services, on the copy, serve the canary; and say so when not."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from botocore.exceptions import ClientError
+
+from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from tests.support.stack import Stack
+
+SMOKE = ("sign_in", "download", "event")
+
+
+class Operator:
+    """Calls on the operator socket of a stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.channel = grpc.insecure_channel(f"unix:{stack.layout.operator_socket}")
+        self.backups, self.drills = BackupServiceStub(self.channel), DrillServiceStub(self.channel)
+
+    def back_up(self) -> None:
+        made = self.backups.CreateBackup(
+            pb.CreateBackupRequest(backup=pb.Backup(type=pb.BACKUP_TYPE_FULL)), timeout=60
+        ).backup
+        for update in self.backups.WatchBackup(pb.WatchBackupRequest(name=made.name), timeout=120):
+            made = update.backup
+        assert made.state == pb.STATE_SUCCEEDED, made
+
+    def beat(self) -> pb.Heartbeat:
+        return self.backups.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=60).heartbeat
+
+    def drill(self) -> pb.Drill:
+        """A chosen drill with the full checks, of the newest moment, to its end."""
+        wanted = pb.Drill(full_checks=True)
+        done = self.drills.CreateDrill(pb.CreateDrillRequest(drill=wanted), timeout=60).drill
+        for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=done.name), timeout=120):
+            done = update.drill
+        return done
+
+
+@pytest.fixture(scope="module")
+def operator(stack: Stack) -> Iterator[Operator]:
+    made = Operator(stack)
+    made.back_up()
+    made.beat()
+    yield made
+    made.channel.close()
+
+
+def verdicts(drill: pb.Drill) -> dict[str, tuple[str, str]]:
+    """Of the smoke: check → verdict and detail."""
+    return {
+        one.check: (pb.CheckVerdict.Name(one.verdict).removeprefix("CHECK_VERDICT_"), one.detail)
+        for one in drill.checks
+        if one.check in SMOKE
+    }
+
+
+def canary(stack: Stack) -> dict[str, Any]:
+    return dict(json.loads(stack.layout.canary_file.read_text()))
+
+
+@contextmanager
+def altered(stack: Stack, **fields: str) -> Iterator[None]:
+    """The canary's description says something else for a moment."""
+    path: Path = stack.layout.canary_file
+    before = path.read_bytes()
+    path.write_text(json.dumps({**json.loads(before), **fields}))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.stack
+def test_the_real_services_serve_the_canary_on_a_full_drills_copy_and_nothing_of_it_reaches_production(
+    stack: Stack, operator: Operator
+) -> None:
+    cluster = stack.parts.cluster
+
+    def sessions() -> Any:
+        with cluster.admin(cluster.database) as connection:
+            return connection.execute("SELECT count(*) FROM auth.sessions").fetchone()
+
+    before = sessions()
+    done = operator.drill()
+
+    assert done.state == pb.STATE_SUCCEEDED, done
+    found = verdicts(done)
+    assert {name: verdict for name, (verdict, _) in found.items()} == dict.fromkeys(SMOKE, "OK"), found
+    names = [phase.phase for phase in done.phases]
+    assert names[names.index("check") :] == ["check", "smoke", "scrub", "teardown"]
+    phase = next(one for one in done.phases if one.phase == "smoke")
+    assert phase.state == pb.STATE_SUCCEEDED
+    assert phase.elapsed_seconds > 0
+    assert sessions() == before
+    left = [one for one in Path("/proc").glob("[0-9]*/cmdline") if f"drill={stack.layout.run}".encode() in told(one)]
+    assert left == []
+
+
+def told(path: Path) -> bytes:
+    """A process's command line, nothing when it has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.stack
+def test_a_smoke_says_failed_when_the_canarys_object_is_missing_or_its_password_is_another_one(
+    stack: Stack, operator: Operator
+) -> None:
+    known = canary(stack)
+    client = store(stack)
+    user, key = known["user"].rsplit("/", 1)[1], known["file"].rsplit("/", 1)[1]
+    (one,) = (found["Key"] for found in client.list_objects_v2(Bucket="files", Prefix=f"{user}/{key}/")["Contents"])
+    content = client.get_object(Bucket="files", Key=one)["Body"].read()
+    client.delete_object(Bucket="files", Key=one)
+    try:
+        lost = verdicts(operator.drill())
+    finally:
+        client.put_object(Bucket="files", Key=one, Body=content)
+    with altered(stack, password="quite-another-password-of-nobody"):
+        strange = verdicts(operator.drill())
+
+    # The control of each is beside it: what was not broken is served.
+    assert {name: verdict for name, (verdict, _) in lost.items()} == {
+        "sign_in": "OK", "download": "FAILED", "event": "OK",
+    }, lost  # fmt: skip
+    assert strange["sign_in"][0] == "FAILED", strange
+    assert "UNAUTHENTICATED" in strange["sign_in"][1]
+    assert (strange["download"][0], strange["event"][0]) == ("FAILED", "FAILED")
+
+
+@pytest.mark.stack
+def test_the_stores_identity_that_a_smoke_reads_with_is_refused_an_upload(stack: Stack) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        store(stack, "files-read").put_object(Bucket="files", Key="canary", Body=b"never")
+    writer = store(stack)
+    writer.put_object(Bucket="files", Key="canary", Body=b"for a moment")
+    writer.delete_object(Bucket="files", Key="canary")
+
+
+def store(stack: Stack, identity: str = "files") -> Any:
+    """A client of the stack's object store as *identity*."""
+    return stack.parts.store._client(identity, 10.0)
