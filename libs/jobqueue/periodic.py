@@ -169,6 +169,9 @@ class Timetable:
             except Unavailable as error:
                 _log.warning("cannot make periodic jobs", error=error.message)
                 wait = _AGAIN_SECONDS
+            except Exception:
+                _log.exception("periodic jobs cannot be made")
+                wait = _AGAIN_SECONDS
             # Not all replicas at once: whoever comes second finds the tick taken.
             await asyncio.sleep(wait + random.uniform(0, 0.1))
 

@@ -15,7 +15,7 @@ from libs.jobqueue import audited, heart, rescue
 from libs.jobqueue.claim import PROMOTION_PAGE, Claimer, Found
 from libs.jobqueue.completion import Told
 from libs.jobqueue.enqueue import CANCEL, channel
-from libs.jobqueue.job import DEFAULT_QUEUE, Handler, Lease, kind
+from libs.jobqueue.job import DEFAULT_QUEUE, Handler, JobInvalid, Lease, kind
 from libs.jobqueue.run import Run
 from libs.jobqueue.settler import Settler
 from libs.jobqueue.strays import Strays
@@ -26,7 +26,7 @@ _log = log.get(__name__)
 Observe = Callable[[str, str, int], None]
 """Told (event, job type, count): claimed, finished, retried, dead, released, stale, rescued."""
 
-_ROTATE_EVERY = 100  # rounds of the reaper
+_TIDY_EVERY = 100  # rounds of the reaper
 _LINGER_SECONDS = 0.005
 _SMALL = 16
 _KEEN_SECONDS = 0.015
@@ -78,6 +78,8 @@ class Worker:
         self._database, self._service = database, service
         self._names = (service, self.id, queue)
         self._handlers = {kind(job).name: (job, handler) for job, handler in handlers.items()}
+        if len(self._handlers) < len(handlers):
+            raise JobInvalid("Two job types of one worker have the same name.")
         self._concurrency, self._tenant_slots = concurrency, tenant_slots
         self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
@@ -103,7 +105,15 @@ class Worker:
         self._heart = self._new_heart(asyncio.get_running_loop())
         self._heart.start()
         await self._listener.start()
-        loops = (self._claiming, self._promoting, self._looking, self._reaping, self._stopping, self._settler.run)
+        loops = (
+            self._claiming,
+            self._promoting,
+            self._looking,
+            self._reaping,
+            self._tidying,
+            self._stopping,
+            self._settler.run,
+        )
         self._tasks = [asyncio.create_task(self._lasting(loop)) for loop in loops]
 
     def refuse(self) -> None:
@@ -335,20 +345,27 @@ class Worker:
             self._observe("held" if held else "resumed", "", 1)
 
     async def _reaping(self) -> None:
-        rounds = 0
         while True:
             try:
-                if rounds % _ROTATE_EVERY == 0:
-                    await rescue.adopt(self._database, self._service)
-                    await rescue.rotate(self._database, self._service)
                 rescued = await rescue.rescue(self._database, self._service, dead_seconds=self._timing.dead_seconds)
                 strays = await self._strays.give_back(self._holds, lambda: self._claims)
                 for kind_name, state in (*rescued, *strays):
                     self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
-                rounds += 1
             except Unavailable as error:
                 _log.warning("cannot look for lost jobs", error=error.message)
             await asyncio.sleep(_drawn(self._timing.reap_seconds))
+
+    async def _tidying(self) -> None:
+        # Apart from the rescue of jobs: a long reader of the history keeps its days from being made and dropped.
+        while True:
+            wait = self._timing.reap_seconds
+            try:
+                await rescue.adopt(self._database, self._service)
+                await rescue.rotate(self._database, self._service)
+                wait *= _TIDY_EVERY
+            except Unavailable as error:
+                _log.warning("cannot tidy the queue yet", error=error.message)
+            await asyncio.sleep(_drawn(wait))
 
     async def _idle(self, seconds: float) -> None:
         """Wait until nothing runs and no claim is under way, or *seconds* have passed."""
