@@ -291,9 +291,9 @@ class Queue(_message.Message):
     running_jobs: _builtins.int
     """Jobs that workers have."""
     scheduled_jobs: _builtins.int
-    """Jobs whose time has not come, among the service's next 10000."""
+    """Jobs whose time has not come, among the service's last 10000 by time."""
     dead_jobs: _builtins.int
-    """Dead letters, among the service's first 10000."""
+    """Dead letters, among the service's last 10000."""
     oldest_ready_seconds: _builtins.float
     """For how long the first ready job could have run, in seconds; unset without one."""
     workers: _builtins.int
