@@ -15,7 +15,9 @@ from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.objects import Store
 from services.backup.adapters.place import Place
+from services.backup.adapters.standin import StandIn, Troupe
 from services.backup.domain.drill import Check, phases
+from services.backup.domain.errors import EngineFailed
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
 STORE = Store("", "", "", "", Secret(b""), Secret(b""))
@@ -73,3 +75,22 @@ def test_a_canary_of_the_copys_time_is_taken_and_one_that_is_not_there_is_not(tm
 def test_only_full_drills_smoke() -> None:
     assert "smoke" in [one.phase for one in phases(full=True)]
     assert "smoke" not in [one.phase for one in phases(full=False)]
+
+
+def test_a_service_that_does_not_start_fails_with_the_last_words_of_its_log_and_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "secrets" / "auth").mkdir(parents=True)
+    place = Place(tmp_path / "work", tmp_path / "run")
+    place.make()
+    auth = StandIn("auth", Troupe(tmp_path / "secrets", STORE, "holdfast", 30.0), place)
+
+    async def play() -> None:
+        await auth.start()
+        try:
+            await auth.serving()
+        finally:
+            await auth.stop()
+
+    with pytest.raises(EngineFailed, match=r"auth ended: .*(root_keys is missing|No module named)"):
+        asyncio.run(play())
+    assert place.processes() == []
+    assert not (place.sockets / "auth.secrets").exists()
