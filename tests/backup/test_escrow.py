@@ -106,14 +106,13 @@ def deep(asks: Operator) -> tuple[pb.Drill, dict[str, pb.DrillCheck]]:
 
 @pytest.mark.control("B7", "a restore needs the repository and the escrow alone")
 def test_with_the_hosts_secrets_gone_a_database_is_restored_from_the_repository_and_the_escrow(
-    archived: Archived, asks: Operator, host: Host, tmp_path: Path
+    archived: Archived, asks: Operator, host: Host
 ) -> None:
     newest = asks.status(advance=True).newest_heartbeat
     bare = own(archived.base / "bare")
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    for secret in (host.installation.secrets, archived.config):
-        shutil.move(secret, gone / secret.name)
+    gone = {secret: secret.with_name("gone") for secret in (host.installation.secrets, archived.config)}
+    for secret, elsewhere in gone.items():
+        secret.rename(elsewhere)
     try:
         done = run("open", host.escrow, "--key", host.key, "--output", bare / "opened")
         assert done.exit_code == 0, done.output
@@ -134,8 +133,8 @@ def test_with_the_hosts_secrets_gone_a_database_is_restored_from_the_repository_
         finally:
             cluster.stop(server, immediate=True)
     finally:
-        for secret in (host.installation.secrets, archived.config):
-            shutil.move(gone / secret.name, secret)
+        for secret, elsewhere in gone.items():
+            elsewhere.rename(secret)
         shutil.rmtree(bare)
     assert asks.status(advance=True).newest_heartbeat > newest
 

@@ -15,9 +15,8 @@ from services.backup.domain.exposure import minute
 from services.backup.domain.repository import BackupType
 from services.backup.domain.schedule import Task
 from tests.support.backup import STANZA, Archived
-from tests.support.keeping import Clock, Keeper, gather, keeper, mould, own_cluster
+from tests.support.keeping import Clock, Keeper, gather, keeper
 
-__all__ = ["mould", "own_cluster"]
 DAY = timedelta(days=1)
 
 

@@ -14,11 +14,9 @@ from services.backup.domain.errors import EngineAway, EngineFailed
 from services.backup.domain.repository import BackupType
 from tests.backup.test_s3 import configured
 from tests.support.backup import Archived, service_user
-from tests.support.keeping import Keeper, keeper, mould, own_cluster
+from tests.support.keeping import Keeper, keeper
 from tests.support.seaweed import SeaweedServer
 from tests.support.waiting import until
-
-__all__ = ["mould", "own_cluster"]
 
 
 @pytest.fixture

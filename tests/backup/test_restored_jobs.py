@@ -1,13 +1,10 @@
 """A real restore in place, to a moment before the newest heartbeats: what had been done since is not done again."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -26,6 +23,7 @@ from libs.principal import User
 from tests.jobs.samples import SendNote
 from tests.support.backup import Archived, Operator, Service, make, wait_until
 from tests.support.postgres import PASSWORDS, Login, Password
+from tests.support.scratch import scratch
 
 ANNA = User("oak", "anna")
 
@@ -33,18 +31,17 @@ ANNA = User("oak", "anna")
 @pytest.fixture
 def alone(archived: Archived) -> Iterator[Archived]:
     """A cluster of this test's own, because it is to be restored; `archived` has installed what the service runs."""
-    base = Path(tempfile.mkdtemp(prefix="hfr-", dir="/tmp"))
-    made = make(base)
-    try:
-        made.cluster.initialise()
-        made.start()
-        made.cluster.bootstrap(PASSWORDS)
-        made.cluster.migrate(PASSWORDS["holdfast_owner"])
-        made.pgbackrest("stanza-create")
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(base, ignore_errors=True)
+    with scratch("r") as base:
+        made = make(base)
+        try:
+            made.cluster.initialise()
+            made.start()
+            made.cluster.bootstrap(PASSWORDS)
+            made.cluster.migrate(PASSWORDS["holdfast_owner"])
+            made.pgbackrest("stanza-create")
+            yield made
+        finally:
+            made.stop()
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
 from holdfast.usertoken.keys import Key, Keys, write_keys
 from tests.support.postgres import PASSWORDS, _ensure_user
+from tests.support.scratch import scratch
 from tests.support.stack import install
 
 STANZA = "holdfast"
@@ -140,8 +140,7 @@ def archived() -> Iterator[Archived]:
     install()
     if os.geteuid() == 0:
         _ensure_user("holdfast")
-    base = Path(tempfile.mkdtemp(prefix="hfb-", dir="/tmp"))
-    try:
+    with scratch("b") as base:
         found = make(base)
         found.cluster.initialise()
         found.start()
@@ -152,8 +151,6 @@ def archived() -> Iterator[Archived]:
             yield found
         finally:
             found.stop()
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 class Service:

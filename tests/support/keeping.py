@@ -7,7 +7,6 @@ why they share neither cluster nor repository with the others.
 import asyncio
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from services.backup.ops.record import Recorder
 from tests.support import evidence as signed
 from tests.support.backup import HEARTBEAT_KEY, STANZA, Archived, become, make
 from tests.support.postgres import PASSWORDS, Login, Password, _ensure_user
+from tests.support.scratch import scratch
 from tests.support.waiting import DEADLINE_SECONDS, until
 
 RULES = Rules(
@@ -171,12 +171,11 @@ def keeper(
     return Keeper(archived, state, engine, clock, database, heartbeats, evidence, backups, metrics, kept, exclusive)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mould() -> Iterator[Archived]:
     """A migrated, archiving cluster with its stanza made, stopped; `own_cluster` is a copy of it in the same place."""
     _ensure_user("holdfast")
-    base = Path(tempfile.mkdtemp(prefix="hfk-", dir="/tmp"))
-    try:
+    with scratch("k") as base:
         found = make(base)
         found.cluster = replace(found.cluster, settings={**found.cluster.settings, "fsync": "off"})
         found.cluster.initialise()
@@ -189,8 +188,6 @@ def mould() -> Iterator[Archived]:
             found.stop()
         found.state.rename(base / "mould")
         yield found
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture
