@@ -10,7 +10,9 @@ from services.backup.domain.retention import sweep
 from services.backup.domain.schedule import Attempt, Due, Rules, Situation, Task, agenda, due_now, tried
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-RULES = Rules(full_at=HOUR, window=HOUR, between=6 * HOUR, first_full=timedelta(minutes=10), expire=6 * HOUR, verify=DAY)
+RULES = Rules(
+    full_at=HOUR, window=HOUR, between=6 * HOUR, first_full=timedelta(minutes=10), expire=6 * HOUR, verify=DAY
+)
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = MIDNIGHT + 12 * HOUR
 
