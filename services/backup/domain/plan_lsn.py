@@ -39,13 +39,7 @@ def plan_lsn(repository: Repository, beats: Sequence[Beat], *, lsn: str, wanted:
             " `holdfast recovery status --advance` and try again.",
             target=lsn,
         )
-    if newest.timeline != after[0].timeline:
-        raise TargetNotArchived(
-            f"The server changed from timeline {newest.timeline} to {after[0].timeline} between heartbeat"
-            f" {newest.sequence} at {newest.lsn} and {after[0].sequence} at {after[0].lsn}: {lsn} may lie on either."
-            f" Choose an LSN outside of these, or a moment.",
-            target=lsn,
-        )
+    _on_one_timeline(newest, after[0], lsn)
     committing = target - position(newest.lsn) < COMMIT_BYTES and newest.sequence > 1
     return Plan(
         chosen.label,
@@ -58,6 +52,16 @@ def plan_lsn(repository: Repository, beats: Sequence[Beat], *, lsn: str, wanted:
         segments_between(chosen.wal_start, newest.wal),
         lsn,
     )
+
+
+def _on_one_timeline(newest: Beat, after: Beat, lsn: str) -> None:
+    if newest.timeline != after.timeline:
+        raise TargetNotArchived(
+            f"The server changed from timeline {newest.timeline} to {after.timeline} between heartbeat"
+            f" {newest.sequence} at {newest.lsn} and {after.sequence} at {after.lsn}: {lsn} may lie on either."
+            " Choose an LSN outside of these, or a moment.",
+            target=lsn,
+        )
 
 
 def _ending_before(repository: Repository, lsn: str, wanted: Stored | None) -> Stored:
