@@ -113,7 +113,7 @@ def test_status_ends_with_what_can_be_restored(rough: Stack) -> None:
         "last drill",
         "live RPO",
         "RTO now",
-        "not restorable yet",
+        "not restorable",
         "escrow",
     ]
     answer = status(rough)
