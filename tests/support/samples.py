@@ -12,6 +12,7 @@ from holdfast.auth.v1 import auth_service_pb2 as auth
 from holdfast.auth.v1 import token_service_pb2 as token
 from holdfast.backup.v1 import backup_service_pb2 as backup
 from holdfast.backup.v1 import evidence_service_pb2 as evidence
+from holdfast.backup.v1 import upkeep_service_pb2 as upkeep
 from holdfast.events.v1 import event_service_pb2 as events
 from holdfast.files.v1 import file_service_pb2 as files
 from holdfast.jobs.v1 import job_service_pb2 as jobs
@@ -74,6 +75,11 @@ def _for_operators() -> dict[str, dict[str, Message]]:
         "holdfast.backup.v1.EvidenceService": {
             "GetEvidenceStatus": evidence.GetEvidenceStatusRequest(),
             "ExportEvidence": evidence.ExportEvidenceRequest(),
+        },
+        "holdfast.backup.v1.UpkeepService": {
+            "GetSchedule": upkeep.GetScheduleRequest(),
+            "RunTask": upkeep.RunTaskRequest(task=upkeep.TASK_VERIFY),
+            "ListExposures": upkeep.ListExposuresRequest(),
         },
         "holdfast.jobs.v1.JobService": {
             "ListJobs": jobs.ListJobsRequest(),
