@@ -1,5 +1,6 @@
 """The guard: a database that has gone back in time runs none of its old jobs until an operator says so."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.backup.ops.heartbeats import Heartbeats
 from tests.jobs.samples import SendNote, TryTwice
 from tests.support.jobs import IN_AN_HOUR
 from tests.support.postgres import TestDatabase
+from tests.support.waiting import until
 
 ANNA, ROOT = User("oak", "anna"), Operator("uid:0")
 
@@ -220,6 +222,49 @@ async def test_a_worker_that_ran_a_job_when_it_was_quarantined_changes_nothing(
     assert (after.lease.job_id, after.lease.lease) == (job, found.lease.lease + 1)
     async with files.begin(ANNA) as tx:
         await complete(tx, after.lease)
+
+
+def _waits(database: TestDatabase, sessions: int) -> bool:
+    return rows(database, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") >= [(sessions,)]
+
+
+@pytest.mark.control("B6", "no job of a restored database runs before an operator has released it")
+async def test_a_quarantine_that_still_runs_does_not_take_a_released_job_back(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    job = await given(files, SendNote("ready"))
+    go_back(database, 1)
+    await beaten(heart())
+    await guard.quarantine()
+    other = Guard(guard._db)
+    with database.admin() as admin:
+        admin.execute("BEGIN")
+        admin.execute("SELECT FROM jobs.guard FOR UPDATE")
+        released = asyncio.create_task(guard.release(ROOT, discard=False))
+        await until(lambda: _waits(database, 1), "a release that waits for the guard")
+        late = asyncio.create_task(other.quarantine())
+        await until(lambda: late.done() or _waits(database, 2), "a quarantine that runs beside it")
+        admin.execute("COMMIT")
+    await asyncio.gather(released, late)
+    assert await claimed(files) == [job]
+
+
+async def test_a_release_that_was_broken_off_gives_up_no_newer_job_when_it_is_repeated(
+    files: Database, guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 2)
+    old = await given(files, SendNote("old"))
+    go_back(database, 1)
+    await beaten(heart())
+    await guard.quarantine()
+    with database.admin() as admin:
+        admin.execute("SELECT jobs.open_guard('released', 'uid:0')")
+    new = await given(files, SendNote("new"))
+    done = await guard.release(ROOT, discard=True)
+    assert (done.requeued, done.discarded) == (0, 1)
+    assert rows(database, "SELECT id, outcome FROM jobs.history") == [(old, "cancelled")]
+    assert await claimed(files) == [new]
 
 
 async def test_quarantined_jobs_can_be_given_up_and_dead_letters_stay(

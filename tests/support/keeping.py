@@ -42,14 +42,21 @@ from tests.support.postgres import PASSWORDS, Login, Password, _ensure_user
 from tests.support.scratch import scratch
 from tests.support.waiting import DEADLINE_SECONDS, until
 
-RULES = Rules(
-    full_at=timedelta(hours=1),
-    window=timedelta(0),
-    between=timedelta(hours=6),
-    first_full=timedelta(0),
-    expire=timedelta(hours=6),
-    verify=timedelta(days=1),
-)
+_SINCE_FULL = timedelta(minutes=30)
+
+
+def rules() -> Rules:
+    """Half an hour into a full backup's slot, at whatever time of day tests run: the next slot is hours away."""
+    now = datetime.now(UTC)
+    day = timedelta(hours=now.hour, minutes=now.minute, seconds=now.second)
+    return Rules(
+        full_at=(day - _SINCE_FULL) % timedelta(days=1),
+        window=timedelta(0),
+        between=timedelta(hours=6),
+        first_full=timedelta(0),
+        expire=timedelta(hours=6),
+        verify=timedelta(days=1),
+    )
 
 
 @dataclass(slots=True)
@@ -167,7 +174,7 @@ def keeper(
         engine, Journal(state / "backups", Backup.from_json), exclusive, recorder, attester, now=clock, ids=ids.new_id
     )
     means = Means(database, engine, exclusive, heartbeats, evidence, recorder, metrics, state, clock)
-    kept = keeping(means, backups, RULES, inventory=timedelta(minutes=15), seed=STANZA, enabled=True)
+    kept = keeping(means, backups, rules(), inventory=timedelta(minutes=15), seed=STANZA, enabled=True)
     return Keeper(archived, state, engine, clock, database, heartbeats, evidence, backups, metrics, kept, exclusive)
 
 

@@ -111,20 +111,19 @@ class Guard:
         now = await self.told()
         if now.may_run and not now.quarantined:
             raise GuardOpen("Nothing is held: jobs may run in this database.")
-        if discard and now.state == "open":
+        if discard and now.state == "open" and not now.may_run:
             # Only the timeline keeps jobs from running: no heartbeat has looked yet, and nothing could be quarantined.
             async with self._db.begin(_WHO) as tx:
                 await rows.hold(tx, f"timeline {now.database_timeline} after {now.timeline}", name(who))
         await self.quarantine()
+        async with self._db.begin(who) as tx:
+            verb = "discarded" if discard else "requeued"
+            # Opened first: nothing is quarantined once it is open, so what is released is not taken back.
+            await rows.open_guard(tx, f"released, quarantined jobs {verb}", name(who))
+            await audit.record(tx, "jobs.released", mode=verb)
         done = Released()
         for service in SERVICES:
             done += await self._release(who, service, discard)
-        async with self._db.begin(who) as tx:
-            verb = "discarded" if discard else "requeued"
-            await rows.open_guard(tx, f"released, quarantined jobs {verb}", name(who))
-            await audit.record(tx, "jobs.released", mode=verb, count=str(done.requeued + done.discarded + done.dead))
-            for service in SERVICES:
-                tx.wake(channel(service))
         return done
 
     async def _release(self, who: Principal, service: str, discard: bool) -> Released:
@@ -133,6 +132,7 @@ class Guard:
         while True:
             async with self._db.begin(who) as tx:
                 page, part = await rows.release_page(tx, service, after, _PAGE, discard=discard)
+                tx.wake(channel(service))
             done, after = done + part, page.after
             if page.looked < _PAGE:
                 return done

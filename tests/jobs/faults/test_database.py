@@ -25,11 +25,15 @@ async def load(fleet: Fleet) -> AsyncIterator[None]:
     await fleet.start("a", "b", "c", ticks=True)
     stop = asyncio.Event()
     producing = asyncio.create_task(fleet.produce(stop, LOAD, 0.02))
-    await progress(fleet)
-    yield
-    await progress(fleet)
-    stop.set()
-    assert await producing <= len((await fleet.finish()).put())
+    try:
+        await progress(fleet)
+        yield
+        await progress(fleet)
+    finally:
+        # Also after a failure: a producer that went on would fill the queue of every later test.
+        stop.set()
+        count = await producing
+    assert count <= len((await fleet.finish()).put())
 
 
 async def progress(fleet: Fleet, jobs: int = 10) -> None:
@@ -41,9 +45,12 @@ async def progress(fleet: Fleet, jobs: int = 10) -> None:
 @pytest.mark.control("J1", "workers go on when the database comes back")
 async def test_cutting_every_connection_again_and_again_loses_and_doubles_nothing(fleet: Fleet) -> None:
     async with load(fleet):
-        for _ in range(4):
-            assert fleet.cut_connections() >= 9
+        cut = [fleet.cut_connections()]
+        for _ in range(3):
             await progress(fleet, 5)
+            cut.append(fleet.cut_connections())
+    # Three workers and a producer hold at least one each; how many more are open at a moment is theirs to say.
+    assert min(cut) >= 4
 
 
 @pytest.mark.control("J1", "workers go on when the database comes back")

@@ -63,12 +63,13 @@ $$;
 """
 
 # The last id looked at; NULL when there was no full page. Leases stay: what a late worker writes is stale, because the
-# job does not run.
+# job does not run. The guard's row is locked, so opening it waits for the last page, and a later one finds it open.
 _QUARANTINE = """
 CREATE FUNCTION jobs.quarantine(after_id text, page integer) RETURNS text LANGUAGE sql {definer} {pinned} AS $$
-    WITH due AS MATERIALIZED (
+    WITH hold AS MATERIALIZED (SELECT changed_at FROM jobs.guard WHERE state = 'held' FOR SHARE
+    ), due AS MATERIALIZED (
         SELECT id FROM jobs.jobs WHERE id > after_id AND state IN ('scheduled', 'ready', 'running')
-        AND created_at < (SELECT changed_at FROM jobs.guard WHERE state = 'held') ORDER BY id LIMIT page FOR UPDATE
+        AND created_at < (SELECT changed_at FROM hold) ORDER BY id LIMIT page FOR UPDATE
     ), moved AS (
         UPDATE jobs.jobs SET state = 'quarantined', finished_at = clock_timestamp(), worker_id = NULL,
             deadline_at = NULL
