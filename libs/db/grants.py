@@ -44,7 +44,7 @@ def closed(service: str) -> frozenset[Grant]:
     if service in _PUBLISHERS:
         found |= {("function", "events.append", "EXECUTE")}
     if service == "backup":
-        found |= _ALL_JOBS
+        found |= _ALL_JOBS | {("function", "events.change_epoch_after_restore", "EXECUTE")}
         found |= {
             ("function", f"pg_catalog.{name}", "EXECUTE") for name in ("pg_switch_wal", "pg_ls_archive_statusdir")
         }

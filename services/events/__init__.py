@@ -15,8 +15,8 @@ readers. A reader has no queue: one that falls behind is served from the shared 
 are one path without hand-over. The event's user is compared with the connection's at the last line before each write.
 
 Resuming. `<epoch>.<offset>` is the resume token and the SSE `id`. Whatever cannot be continued without a gap is told
-in the stream as a reset: epoch_changed (after a restore `events.change_epoch(reason)` is its last step), too_old,
-unknown.
+in the stream as a reset: epoch_changed (the backup service begins a new epoch in a database that it finds restored),
+too_old, unknown.
 
 Ending. Sessions are asked about in one batch every `session_check_seconds`; a revoked one ends its streams within 15
 s. While auth is away streams go on for `session_grace_seconds` after their last good answer, while the database is

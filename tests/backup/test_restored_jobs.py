@@ -65,6 +65,11 @@ def rows(archived: Archived, query: str) -> list[tuple[Any, ...]]:
         return admin.execute(query.encode()).fetchall()
 
 
+def epoch(archived: Archived) -> str:
+    [(found,)] = rows(archived, "SELECT epoch FROM events.epoch")
+    return str(found)
+
+
 def restore(archived: Archived, at: datetime) -> None:
     """Put the cluster back to *at*, and let it serve."""
     archived.stop()
@@ -134,19 +139,25 @@ async def live(service: Service) -> Past:
 
 
 @pytest.mark.control("B6", "no job of a restored database runs before an operator has released it")
+@pytest.mark.control("B6", "the event epoch is bumped after a restore")
 async def test_jobs_of_a_really_restored_database_wait_for_an_operator(alone: Archived) -> None:
     service = Service(alone, "jobs")
+    first = epoch(alone)
     past = await live(service)
+    assert epoch(alone) == first
     restore(alone, past.moment)
     assert rows(alone, "SELECT id, state FROM jobs.jobs") == [(past.done, "ready")]
     # Nobody has compared heartbeats yet, but the timeline is another one.
     assert await claimed(alone) == []
+    assert epoch(alone) == first
     service.start()
     try:
         wait_until(lambda: guard(service).quarantined_jobs == 1, "the quarantine")
         held = guard(service)
         assert (held.state, held.jobs_may_run) == (pb.GUARD_STATE_HELD, False)
         assert str(past.known) in held.reason
+        second = epoch(alone)
+        assert second != first  # before anybody has released anything: events are appended meanwhile
         assert held.database_timeline == held.timeline + 1
         assert await claimed(alone) == []
         assert (await call(service, "guard")).exit_code == 1
@@ -163,3 +174,4 @@ async def test_jobs_of_a_really_restored_database_wait_for_an_operator(alone: Ar
     assert guard(service).jobs_may_run
     assert "No job runs" not in warnings(service)
     assert service.stop() == 0
+    assert epoch(alone) == second

@@ -1,6 +1,7 @@
 """The guard: a database that has gone back in time runs none of its old jobs until an operator says so."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -320,3 +321,90 @@ async def test_a_ledger_whose_numbers_went_back_forgets_what_was_lost(
     go_back(database, 3)
     [after] = await beaten(heart())
     assert Ledger(tmp_path / "ledger").beats() == [made[0], after]
+
+
+def epoch(database: TestDatabase) -> str:
+    [(found,)] = rows(database, "SELECT epoch FROM events.epoch")
+    return str(found)
+
+
+@pytest.mark.control("B6", "the event epoch is bumped after a restore")
+async def test_a_restored_database_begins_one_new_epoch_whoever_finds_it_and_how_often(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats], tmp_path: Path
+) -> None:
+    before = epoch(database)
+    await beaten(heart(), 3)
+    assert epoch(database) == before
+    # Another host that knows of the same future, or this one after a crash before it noted what it had done.
+    shutil.copytree(tmp_path / "ledger", tmp_path / "other")
+    other = Heartbeats(
+        guard._db, Ledger(tmp_path / "other"), guard=guard, key=b"k" * 32, period_seconds=60,
+        now=lambda: pytest.fail("no clock"),
+    )  # fmt: skip
+    go_back(database, 2)
+    await beaten(heart())
+    after = epoch(database)
+    assert after != before
+    await beaten(heart(), 2)
+    await guard.release(ROOT, discard=False)
+    await beaten(heart())
+    go_back(database, 3)
+    await beaten(other)
+    assert (await guard.told()).state == "held"
+    assert epoch(database) == after
+
+
+@pytest.mark.control("B6", "the event epoch is bumped after a restore")
+async def test_a_database_that_is_restored_again_while_it_is_held_begins_another_epoch(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    await beaten(heart(), 3)
+    epochs = [epoch(database)]
+    for _ in range(3):
+        go_back(database, 1)
+        await beaten(heart())
+        epochs.append(epoch(database))
+    assert (await guard.told()).state == "held"
+    assert len(set(epochs)) == 4
+
+
+@pytest.mark.control("B6", "the event epoch is bumped after a restore")
+async def test_a_failover_keeps_the_epoch_unless_it_lost_a_heartbeat(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    before = epoch(database)
+    await beaten(heart(), 2)
+    other_timeline(database)
+    await beaten(heart())
+    assert ("no heartbeat is missing" in (await guard.told()).reason, epoch(database)) == (True, before)
+    other_timeline(database)
+    go_back(database, 1)
+    await beaten(heart())
+    assert epoch(database) != before
+
+
+async def test_an_epoch_that_a_wrong_clock_dated_ahead_stops_no_new_one(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    before = epoch(database)
+    with database.admin() as admin:
+        admin.execute("UPDATE events.epoch SET changed_at = now() + interval '1 year'")
+    await beaten(heart(), 2)
+    go_back(database, 1)
+    await beaten(heart())
+    after = epoch(database)
+    assert after != before
+    await beaten(heart(), 2)
+    assert epoch(database) == after
+
+
+async def test_a_new_timeline_where_no_heartbeat_is_kept_begins_a_new_epoch(
+    guard: Guard, database: TestDatabase, heart: Callable[[], Heartbeats]
+) -> None:
+    before = epoch(database)
+    other_timeline(database)
+    await beaten(heart())
+    after = epoch(database)
+    assert after != before
+    await beaten(heart(), 2)
+    assert epoch(database) == after

@@ -4,6 +4,9 @@ The ledger of heartbeats lies outside the database. A database that does not hav
 time: everything it would run may have been run already, after the moment it was restored to. Then jobs are held and
 quarantined until an operator has decided. A database that has that beat on a new timeline has lost nothing this service
 knows of, a failover; its timeline is accepted. Without a ledger nothing vouches for a new timeline, so it is held.
+
+Streams of events begin a new epoch with the hold, not with the release: events go on being appended while jobs wait,
+under offsets that readers know from the lost future. It is changed once per restore, whoever finds it and how often.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from services.backup.domain.errors import GuardOpen
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.job import Released
 from services.backup.ops.jobs import name
+from services.backup.store import epoch
 from services.backup.store import jobs as rows
 from services.backup.store import known as beats
 
@@ -39,7 +43,8 @@ class Guard:
     async def look(self, tx: Tx, known: Beat | None) -> bool:
         """Compare the database with the newest beat *known* outside it, before another one is written.
 
-        True when it is behind: then *tx* holds every job, and `quarantine` is due once it is committed.
+        True when it is behind: then *tx* holds every job and begins a new epoch, and `quarantine` is due once it is
+        committed.
         """
         now = await rows.guard(tx)
         newest, signature = await beats.newest(tx, known.sequence if known else 0)
@@ -47,6 +52,8 @@ class Guard:
         if why:
             if await rows.hold(tx, why, _BY):
                 await audit.record(tx, "jobs.held", cause="restored")
+            if await epoch.change(tx, known.created_at if known else None, why):
+                _log.warning("event_epoch_changed", why=why)
             _log.error("jobs_held", why=why, next="holdfast jobs guard")
             return True
         if now.timeline != now.database_timeline and now.state == "open":
