@@ -1,7 +1,9 @@
 """The repository in an S3 store that dies, comes back, and takes keys away: three identities, three files."""
 
 import asyncio
+import re
 import secrets
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from libs.principal import System
 from services.backup.domain.errors import EngineAway, EngineFailed
 from services.backup.domain.repository import BackupType
 from tests.backup.test_s3 import configured
-from tests.support.backup import Archived, service_user
+from tests.support.backup import Archived, become, service_user
 from tests.support.keeping import Keeper, keeper
 from tests.support.seaweed import SeaweedServer
 from tests.support.waiting import until
@@ -51,6 +53,67 @@ async def half(one: Keeper) -> "asyncio.Task[object]":
 async def _more(one: Keeper, known: set[str]) -> bool:
     fresh = {found.path for found in (await one.engine.listing()).objects} - known
     return any("/bundle/" in path or "/pg_data/" in path for path in fresh)
+
+
+def stored(seaweed: SeaweedServer, stanza: str) -> dict[str, bytes]:
+    """Every WAL segment in the bucket, by its name without the checksum behind it."""
+    client, under = seaweed.client("backups-read"), f"pgbackrest/archive/{stanza}/"
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="backups", Prefix=under)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
+    segments = {Path(key).name[:24]: key for key in keys if re.fullmatch(r"[0-9A-F]{24}-.+", Path(key).name)}
+    return {name: client.get_object(Bucket="backups", Key=key)["Body"].read() for name, key in segments.items()}
+
+
+def fetched(one: Keeper, segment: str) -> bytes:
+    """The segment as the engine gives it back."""
+    target = one.archived.state / "fetched"
+    call = conf.command(one.engine.restore_config, one.engine.stanza, "archive-get", segment, str(target))
+    done = subprocess.run([*become(), *call], check=False, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target.read_bytes()
+
+
+def written(one: Keeper, canary: str) -> str:
+    """The name of the segment that *canary* was just written to."""
+    with one.archived.cluster.admin(one.archived.cluster.database) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS canaries (canary text)")
+        connection.execute("INSERT INTO canaries VALUES (%s)", [canary])
+        row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.control("B1", "WAL is archived continuously into an encrypted S3 repository")
+@pytest.mark.parametrize("ended_by", ["a switch", "archive_timeout"])
+async def test_wal_arrives_in_the_store_without_a_backup_and_is_not_readable_there(
+    one: Keeper, seaweed: SeaweedServer, ended_by: str
+) -> None:
+    # Compressed, the canary would not be found in plain either.
+    config, stanza = one.engine.config, one.engine.stanza
+    conf.write(config, config.read_text().replace("compress-type=zst", "compress-type=none"), owner=service_user())
+    canary, cluster = secrets.token_hex(32), one.archived.cluster
+    segment = written(one, canary)
+    if ended_by == "archive_timeout":
+        command = conf.archive_command(config, stanza)
+        replace(cluster, archive_command=command, archive_timeout_seconds=1).configure()
+        cluster.reload()
+    else:
+        with cluster.admin(cluster.database) as connection:
+            assert connection.execute("SHOW archive_timeout").fetchone() == ("1min",)
+            connection.execute("SELECT pg_switch_wal()")
+    await until(lambda: _there(one, segment), f"the arrival of {segment}")
+
+    found = stored(seaweed, stanza)
+    assert [name for name, content in found.items() if not content.startswith(b"Salted__")] == []
+    assert [name for name, content in found.items() if canary.encode() in content] == []
+    # The control: the canary is in the segment that arrived, on this side of the encryption and behind it.
+    assert canary.encode() in fetched(one, segment)
+    assert canary.encode() in (cluster.data_dir / "pg_wal" / segment).read_bytes()
+    assert (await one.engine.inspect()).backups == ()
+
+
+async def _there(one: Keeper, segment: str) -> bool:
+    return (await one.engine.inspect()).archive_max >= segment
 
 
 async def test_a_backup_needs_no_right_to_delete_and_expiry_does(one: Keeper) -> None:
