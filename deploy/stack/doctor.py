@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from deploy.stack import clockstate, inventory, pki, probes, status
+from deploy.stack import clockstate, inventory, offsite, pki, probes, status
 from deploy.stack.layout import SERVICES, Layout
 from deploy.stack.parts import PLAIN, Parts, exists
 from deploy.stack.pki import write
@@ -158,10 +158,14 @@ def archive(parts: Parts) -> Iterator[Finding]:
 
 
 def repository(parts: Parts) -> Iterator[Finding]:
-    """B1 and K4: on one machine the repository shares its endpoint with the files, and nothing proves an encrypted
-    volume.
+    """B1 and K4: whether backups lie elsewhere than files, by the file the engine reads; and that nothing proves an
+    encrypted volume.
     """
-    yield Finding("repository", "warning", f"backups and files share {parts.store.endpoint}: one loss takes both")
+    host = offsite.repository_host(parts.pgbackrest_file)
+    if why := offsite.fault(host, parts.store.endpoint, offsite.addresses):
+        yield Finding("repository", "warning", f"{why}. {offsite.REMEDY}")
+    else:
+        yield Finding("repository", "ok", f"backups lie at {host}, files elsewhere")
     yield Finding(
         "volumes", "warning", f"unproven: nothing here shows that {parts.where.state} lies on an encrypted volume"
     )

@@ -107,6 +107,17 @@ def test_doctor_finds_nothing_and_then_an_open_secret(rough: Stack) -> None:
     assert (done.returncode, faults) == (1, ["secret modes", "self-check files"])
 
 
+@pytest.mark.control("B1", "the repository is off-site and doctor flags one that is not")
+def test_doctor_warns_that_the_repository_of_a_stack_on_one_machine_is_not_off_site(rough: Stack) -> None:
+    done = rough.command("doctor", FORMAT="json")
+    [told] = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "repository"]
+    assert (done.returncode, told["verdict"]) == (0, "warning")
+    assert "backups lie at localhost and files at 127.0.0.1, the same endpoint" in told["detail"]
+    assert "S3 store at another site" in told["detail"]
+    shown = rough.command("doctor").stdout
+    assert "warning  repository" in shown
+
+
 def test_status_ends_with_what_can_be_restored(rough: Stack) -> None:
     lines = rough.command("status").stdout.splitlines()
     assert [line.split(":")[0] for line in lines[-5:]] == [
