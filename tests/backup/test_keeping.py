@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ from services.backup.domain.errors import BackupBusy, EngineFailed
 from services.backup.domain.exposure import minute
 from services.backup.domain.repository import BackupType
 from services.backup.domain.schedule import Task
+from services.backup.ops import watch
 from tests.support.backup import STANZA, Archived
 from tests.support.keeping import Clock, Keeper, gather, keeper
+from tests.support.waiting import until
 
 DAY = timedelta(days=1)
 
@@ -315,3 +317,57 @@ async def test_exposures_measured_while_the_database_was_away_are_added_when_it_
     one.clock.ahead = 36 * DAY
     await one.kept.watch.look()
     assert len(await one.kept.exposures.history(begin - DAY, begin + 40 * DAY, timedelta(minutes=1))) == 1
+
+
+@pytest.mark.control("B2", "RPO and RTO are measured continuously between drills")
+async def test_exposure_is_recorded_minute_by_minute_between_drills_by_itself(
+    one: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one.full()
+    await one.advance()
+    assert watch._LOOK_SECONDS == 60
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.05)  # the test's clock goes on by minutes meanwhile
+    every = timedelta(minutes=1)
+
+    def turn() -> datetime:
+        """Set the test's clock to its next whole minute, and say which that is."""
+        at = minute(one.clock()) + every
+        one.clock.ahead = at - datetime.now(UTC)
+        return at
+
+    begin = turn()
+    await one.kept.watch.start()
+
+    async def seen(count: int) -> None:
+        async def enough() -> bool:
+            return len(await one.kept.exposures.history(begin, begin + DAY, every)) >= count
+
+        await until(enough, f"the sample of minute {count}")
+
+    try:
+        await seen(1)
+        for number in range(1, 5):
+            turn()
+            await seen(number + 1)
+        # The control: it is counted from the newest heartbeat that is archived.
+        await one.advance()
+        newest = (await one.heartbeats.recent())[-1]
+        await until(lambda: _exposed_since(one, newest.created_at), "an exposure since the newest heartbeat")
+    finally:
+        await one.kept.watch.stop()
+    told = await one.kept.exposures.history(begin, begin + 5 * every, every)
+    assert [(sample.minute - begin) // every for sample in told] == [0, 1, 2, 3, 4]
+    spent = [sample.exposure_seconds or 0.0 for sample in told]
+    assert spent == sorted(spent)
+    assert spent[-1] - spent[1] > 2 * 60
+
+
+async def _exposed_since(one: Keeper, at: datetime) -> bool:
+    return one.figure("watch_timestamp_seconds") - one.figure("rpo_exposure_seconds") >= at.timestamp()
+
+
+def test_the_watch_looks_at_each_whole_minute_however_long_a_look_took() -> None:
+    at = datetime(2026, 11, 22, 4, 7, tzinfo=UTC)
+    assert watch._until_next(at) == 60
+    assert watch._until_next(at + timedelta(seconds=59.5)) == pytest.approx(0.5)
+    assert minute(at + timedelta(seconds=1) + timedelta(seconds=watch._until_next(at + timedelta(seconds=1)))) > at

@@ -1,5 +1,6 @@
 """Drills that nobody asks for: begun by the service itself, one at a time, and refused in a way that can be seen."""
 
+import math
 import re
 import socket
 
@@ -14,11 +15,17 @@ METRICS = "metrics.sock"
 
 def scraped(service: Service) -> str:
     """What a scraper gets; the operator socket is there first."""
-    wait_until((service.run / METRICS).exists, "the listener of metrics")
+    wait_until(lambda: _listens(service), "the listener of metrics")
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(service.run / METRICS))
         connection.sendall(b"GET /metrics HTTP/1.1\r\nhost: metrics\r\nconnection: close\r\n\r\n")
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def _listens(service: Service) -> bool:
+    """Whether somebody answers there: the path is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(service.run / METRICS)) == 0
 
 
 def value(service: Service, series: str) -> float:
@@ -86,6 +93,44 @@ def test_a_drill_is_refused_while_the_disk_is_short_and_the_timetable_says_so(
             operator.begin_drill()
         assert operator.drills.ListDrills(pb.ListDrillsRequest(), timeout=60).drills == []
         assert own.leftovers == []
+        assert own.stop() == 0
+
+
+@pytest.mark.control("B2", "RPO and RTO are measured continuously between drills")
+def test_between_drills_the_rto_of_a_restore_now_is_told_and_each_drill_tells_how_wrong_that_was(
+    archived: Archived, backed_up: Service
+) -> None:
+    own = Service(archived, "foretold", metrics_address=metrics_at(archived, "foretold"))
+    now, miss = "backup_rto_foretold_seconds", "backup_rto_prediction_error_ratio"
+    with own, Operator(own) as operator:
+        # The control: nothing is foretold before a drill has told how long anything takes.
+        assert math.isnan(value(own, now))
+        assert not operator.status().HasField("predicted_rto_seconds")
+        first = operator.drill()
+        assert first.state == pb.STATE_SUCCEEDED
+        assert not first.HasField("predicted_rto_seconds")
+        assert not operator.status().HasField("rto_prediction_error")
+        assert value(own, now) > 0.0
+        assert math.isnan(value(own, miss))
+        # Without another drill it is the RTO of a restore now: each archived segment is more to replay.
+        before = operator.status().predicted_rto_seconds
+        assert operator.status(advance=True).predicted_rto_seconds > before > 0.0
+
+        before = operator.status().predicted_rto_seconds
+        begun = operator.begin_drill()
+        assert before <= begun.predicted_rto_seconds <= operator.status().predicted_rto_seconds
+        *_, second = operator.watch(begun.name)
+        assert second.state == pb.STATE_SUCCEEDED
+        assert second.predicted_rto_seconds == begun.predicted_rto_seconds
+        error = abs(second.predicted_rto_seconds - second.rto_seconds) / second.rto_seconds
+        assert value(own, miss) == pytest.approx(error)
+        assert operator.status().rto_prediction_error == pytest.approx(error)
+        assert own.stop() == 0
+    # What was foretold is kept with the drill that it was foretold of.
+    with own, Operator(own) as operator:
+        assert operator.get_drill(second.name).predicted_rto_seconds == second.predicted_rto_seconds
+        assert operator.status().rto_prediction_error == pytest.approx(error)
+        assert value(own, miss) == pytest.approx(error)
         assert own.stop() == 0
 
 

@@ -139,7 +139,7 @@ class Watch:
                 await self.look()
             except OSError as error:
                 _log.error("watch_failed", fault=error.strerror)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_until_next(self._now()))
 
     async def _inspect(self) -> Repository | None:
         try:
@@ -256,6 +256,11 @@ class Watch:
         if server is not None:
             self._figures.queue.set(server.waiting)
             self._figures.failing.set(server.failing_since is not None)
+
+
+def _until_next(now: datetime) -> float:
+    """Seconds to the next whole minute: a pause of a minute after each look would now and then skip one."""
+    return _LOOK_SECONDS - now.timestamp() % _LOOK_SECONDS
 
 
 def _nobody() -> None:
