@@ -14,7 +14,8 @@ repository. RPO exposure is the age of the newest beat whose segment is there, a
 Jobs. The operators' plane for every service's queue (JobService), through functions of the owner that each do one
 thing. Before each beat the database is compared with the ledger: one that lacks the newest beat known here has gone
 back in time, so the guard is held, nothing is claimed, and what was put before is quarantined until an operator
-releases it. A new timeline with every beat is a failover and accepted; without a ledger nothing vouches for it.
+releases it. A new timeline with every beat is a failover and accepted; without a ledger nothing vouches for it. The
+epoch of event streams is changed with the hold, once per restore.
 
 Keeping (ops.keeping). What is due follows from the repository alone (`domain.schedule`): a slot is filled when a good
 backup began in it, whoever took it; only the newest slot counts, so what was missed is caught up with once, and a clock
