@@ -11,6 +11,7 @@ import grpc
 from deploy.stack.parts import Parts
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from tests.bench.drill_growth import growth
 from tests.bench.hand_drill import HandDrill, pgbackrest
 from tests.bench.own_stack import own_stack, seconds
 from tests.bench.row import Row, alternating, judged, listed, middles, pairs
@@ -147,3 +148,6 @@ def run(rounds: int) -> Iterator[Row]:
         shared = f"cluster of {size} MiB, S3 repository, zstd, encrypted, 2 processes"
         yield backups(stack, who, rounds, shared)
         yield drills(stack, who, rounds, shared)
+        with stack.parts.cluster.admin(stack.parts.cluster.database) as connection:
+            connection.execute("DROP TABLE bench.filling")
+        yield from growth(stack, who, rounds, engine(stack.parts))
