@@ -6,6 +6,7 @@ from libs.config import ServiceConfig, secret, setting
 from libs.secret import Secret
 
 _MIB = 1024 * 1024
+_OLDEST_BACKUP_SECONDS = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,9 @@ class Config(ServiceConfig):
         least=0,
     )
     recovery_seconds: float = setting(
-        "How long the bytes of deleted files and replaced versions are kept.",
-        default=30 * 86400.0,
+        "How long the bytes of deleted files and replaced versions are kept; as long as the oldest backup, because a"
+        " database restored from it names them again.",
+        default=_OLDEST_BACKUP_SECONDS,
         unit="seconds",
         least=0,
     )
@@ -55,4 +57,9 @@ class Config(ServiceConfig):
             found.append("HOLDFAST_S3_ENDPOINT has to be an https:// URL: bytes never travel in the clear")
         if self.upload_expiry_seconds <= self.upload_seconds and self.production:
             found.append("HOLDFAST_UPLOAD_EXPIRY_SECONDS has to be longer than HOLDFAST_UPLOAD_SECONDS")
+        if self.recovery_seconds < _OLDEST_BACKUP_SECONDS and self.production:
+            found.append(
+                "HOLDFAST_RECOVERY_SECONDS has to be at least 2592000, the age of the oldest backup: restored, it would"
+                " name files whose bytes are gone"
+            )
         return found

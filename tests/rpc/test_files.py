@@ -313,6 +313,7 @@ async def test_a_request_id_used_for_another_delete_is_refused_and_deletes_nothi
     assert await listed(person) == []
 
 
+@pytest.mark.control("B8", "object deletes lag the recovery window")
 async def test_bytes_of_deleted_and_replaced_files_are_kept_for_the_recovery_window_and_then_removed(
     files: Files,
 ) -> None:

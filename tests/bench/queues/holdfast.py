@@ -13,7 +13,7 @@ from tests.bench.queues import contract
 
 SERVICE = "files"
 TENANTS = int(os.environ.get("BENCH_TENANTS", "10"))
-CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "2000"))
+CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "6000"))
 GROUP = 5000
 """Jobs in one transaction at most; up to ALONE of them stay with one tenant."""
 ALONE = 100

@@ -104,7 +104,7 @@ def sides(server: Server, made: Peers, scale: float, *programs: str) -> dict[str
 
     ours = Side(
         server=server, python=sys.executable, program=OURS, label="libs.jobqueue",
-        settings="one Worker, concurrency 2000, 10 tenants, put_many on 4 connections", jobs=int(150_000 * scale),
+        settings="one Worker, concurrency 6000, 10 tenants, put_many on 4 connections", jobs=int(150_000 * scale),
     )  # fmt: skip
     tuned = "2 managers × batch 100, asyncpg, uvloop, pgq autovac, durable, enqueue arrays on 4 connections"
     found = {
