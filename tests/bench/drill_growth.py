@@ -95,7 +95,7 @@ def growth(stack: Stack, who: Operator, rounds: int, engine: str) -> Iterator[Ro
     yield reported(
         id_=ID, metric="growth: drill against database size", unit="s", ours=[points[-1].seconds],
         beside=f"{engine} and postgres by hand, same isolation and checks", theirs=[points[-1].by_hand],
-        conditions=f"pgbench -i; each size once; drill/by hand: {sizes}; phases: {phases}",
+        conditions=f"pgbench -i; each size once, after one drill apart; drill/by hand: {sizes}; phases: {phases}",
         picture=("p9-size.svg", chart("Drill against database size", "GiB", "s", times, log_x=False)),
     )  # fmt: skip
     grown = ", ".join(f"{point.size_gib:.2f} GiB {point.memory_mib:.0f}" for point in points)
@@ -113,13 +113,14 @@ def _point(stack: Stack, who: Operator, scale: int) -> Point:
     size = _fill(stack.parts, scale)
     who.back_up()
     at = who.archived_moment()
-    made: list[pb.Drill] = []
     peak = Peak(stack.supervisor.states()["backup"]["pid"])
+    # Apart from what is timed: looking takes the processor's time, and the first restore reads a cold store.
     with peak.watched():
-        taken = seconds(lambda: made.append(who.drill(at)))
-    drill = made[0]
-    by_hand = HandDrill(stack.parts, drill.backup_label, at, drill.isolation).run()
-    phases = {phase.phase: phase.elapsed_seconds for phase in drill.phases}
+        first = who.drill(at)
+    by_hand = HandDrill(stack.parts, first.backup_label, at, first.isolation).run()
+    made: list[pb.Drill] = []
+    taken = seconds(lambda: made.append(who.drill(at)))
+    phases = {phase.phase: phase.elapsed_seconds for phase in made[0].phases}
     return Point(size, taken, by_hand, phases, peak.grown_mib)
 
 
