@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from libs.errors import AppError
@@ -15,6 +16,7 @@ _log = log.get(__name__)
 
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 3600.0
+_AT_ONCE = 100
 
 
 def backoff_seconds(attempt: int) -> float:
@@ -29,23 +31,27 @@ class Run:
     job. event: what then remains to be counted, done or stale.
     """
 
-    __slots__ = ("_ended", "_found", "_known", "_task", "_vanished", "_why", "event", "lease", "tenant", "until")
+    __slots__ = (
+        "_begun", "_ended", "_found", "_known", "_task", "_vanished", "_why", "event", "lease", "tenant", "until",
+    )  # fmt: skip
 
     def __init__(
         self,
         found: Found,
         known: tuple[type[Any], Handler[Any]] | None,
         *,
+        until: float,
         ended: Callable[[Told], None],
         vanished: Callable[["Run"], None],
     ) -> None:
         self.lease: Lease = found.lease
         self.tenant: str = getattr(found.lease.principal, "organization_id", "")
-        self.until = 0.0
+        self.until = until
         self._found, self._known = found, known
         self._ended, self._vanished = ended, vanished
         self._why = ""
         self.event = ""
+        self._begun = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -59,10 +65,8 @@ class Run:
         return self._why == "lost" and self._task is not None and not self._task.done()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run it as a task of its own; `until` tells for how long its type allows that."""
-        self.until = loop.time() + self._found.timeout_seconds
+        """Run it as a task of its own."""
         self._task = loop.create_task(self._run())
-        self._task.add_done_callback(self._never_begun)
 
     def release(self) -> None:
         """Stop it and give it back, even when its handler has not been reached yet."""
@@ -81,21 +85,18 @@ class Run:
         self._stop("lost")
 
     def _stop(self, why: str) -> None:
-        if self._task is None or self._task.done():
+        if self._why == why or (self._task is not None and self._task.done()):
             return
-        if self._why != why:
-            self._why = self._why if self._why == "lost" else why
+        self._why = self._why if self._why == "lost" else why
+        # A task cancelled before its first step would run none of its code, and nobody would be told.
+        if self._begun and self._task is not None:
             self._task.cancel()
 
     async def _run(self) -> None:
+        self._begun = True
         # The task has a context of its own, so nothing has to be put back.
         context.request_id.set(self.lease.job_id)
-        self._tell(await self._told())
-
-    def _never_begun(self, task: asyncio.Task[None]) -> None:
-        # _told() swallows every cancellation but one: a task cancelled before its first step runs none of its code.
-        if task.cancelled():
-            self._tell(self._interrupted())
+        self._tell(self._interrupted() if self._why else await self._told())
 
     def _tell(self, told: Told | None) -> None:
         if self._why == "lost" or told is None:
@@ -162,6 +163,28 @@ class Run:
 
     def _make(self, kind: str, **how: Any) -> Told:
         return Told(self.lease, self._found.type, kind, **how)
+
+
+class Starting:
+    """Starts runs in order, a few at each turn of the event loop: the worker's next claim must not wait for all of
+    them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Run] = deque()
+
+    def start(self, runs: Sequence[Run]) -> None:
+        """Start these after those before them."""
+        idle = not self._waiting
+        self._waiting.extend(runs)
+        if idle:
+            self._some(asyncio.get_running_loop())
+
+    def _some(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(_AT_ONCE, len(self._waiting))):
+            self._waiting.popleft().start(loop)
+        if self._waiting:
+            loop.call_soon(self._some, loop)
 
 
 def _described(error: Exception) -> str:

@@ -16,7 +16,7 @@ from libs.jobqueue.claim import PROMOTION_PAGE, Claimer, Found
 from libs.jobqueue.completion import Told
 from libs.jobqueue.enqueue import CANCEL, channel
 from libs.jobqueue.job import DEFAULT_QUEUE, Handler, JobInvalid, Lease, kind
-from libs.jobqueue.run import Run
+from libs.jobqueue.run import Run, Starting
 from libs.jobqueue.settler import Settler
 from libs.jobqueue.strays import Strays
 from libs.observability import log
@@ -83,7 +83,7 @@ class Worker:
         self._concurrency, self._tenant_slots = concurrency, tenant_slots
         self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
-        self._stuck: list[Run] = []
+        self._starting, self._stuck = Starting(), list[Run]()
         self._stir, self._looked = asyncio.Event(), asyncio.Event()
         self._refusing = self._asking = self._held = False
         self._claims = (0, 0)  # begun, ended
@@ -238,7 +238,7 @@ class Worker:
         return len(self._stuck)
 
     def _begin(self, found: Sequence[Found]) -> None:
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         for kind_name, count in Counter(job.type for job in found).items():
             self._observe("claimed", kind_name, count)
         for job in found:
@@ -246,14 +246,16 @@ class Worker:
             if earlier is not None:
                 # Taken back and claimed here again before the heart could tell.
                 self._lose(earlier)
-            run = Run(job, self._handlers.get(job.type), ended=self._settler.tell, vanished=self._vanished)
-            self._runs[job.lease.job_id] = run
-            run.start(loop)
+            run = self._runs[job.lease.job_id] = Run(
+                job, self._handlers.get(job.type), until=now + job.timeout_seconds, ended=self._settler.tell,
+                vanished=self._vanished,
+            )  # fmt: skip
             if job.cancelled:
                 run.cancel()
             if self._refusing:
                 # Refused while the claim was being committed.
                 run.release()
+        self._starting.start([self._runs[job.lease.job_id] for job in found])
 
     def _settled(self, batch: Sequence[Told], states: Mapping[str, str]) -> None:
         """*batch* was written, and the jobs' states are now *states*; one that is missing had a stale lease."""
