@@ -12,7 +12,9 @@ FULL_DAYS = 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3:
-    """A repository in an S3 bucket, which must exist. endpoint: host name, no address, no scheme."""
+    """A repository in an S3 bucket, which must exist. endpoint: host name, no address, no scheme. ca_file: who vouches
+    for it; None: whom the system trusts.
+    """
 
     bucket: str
     endpoint: str
@@ -20,7 +22,7 @@ class S3:
     region: str
     access_key: str
     secret_key: str
-    ca_file: Path
+    ca_file: Path | None
     prefix: str = "/pgbackrest"
 
 
@@ -130,9 +132,10 @@ def _repository(settings: Settings) -> list[tuple[str, object]]:
             "repo1-s3-key-secret": where.secret_key,
             "repo1-storage-host": where.endpoint,
             "repo1-storage-port": where.port,
-            "repo1-storage-ca-file": where.ca_file,
             "repo1-storage-verify-tls": "y",
         }
+        if where.ca_file is not None:
+            options["repo1-storage-ca-file"] = where.ca_file
     return [*options.items(), ("repo1-cipher-pass", settings.cipher_pass)]
 
 

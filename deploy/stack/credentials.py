@@ -64,14 +64,17 @@ class Vault:
             self._derived_bytes(f"files/s3_{field}", value.encode())
         self._derived_bytes("backup/files_access_key", identities["files-read"].access_key.encode())
         self._derived_bytes("backup/files_secret_key", identities["files-read"].secret_key.encode())
-        self._derived_bytes("backup/evidence_access_key", identities["evidence"].access_key.encode())
-        self._derived_bytes("backup/evidence_secret_key", identities["evidence"].secret_key.encode())
         self.once(f"{STACK}/owner_password", random_text)
         self.once(f"{STACK}/store_inner_key", random_text)
         self.once(f"{STACK}/canary_password", random_text)
         self.once(f"{STACK}/repository_cipher", random_text)
         self.once("backup/heartbeat_key", random_text)
         self.once("backup/evidence_key", fresh_signing_key)
+
+    def evidence(self, pair: Identity) -> None:
+        """Give backup the key pair that puts evidence."""
+        self._derived_bytes("backup/evidence_access_key", pair.access_key.encode())
+        self._derived_bytes("backup/evidence_secret_key", pair.secret_key.encode())
 
     def identities(self) -> dict[str, Identity]:
         """The object store's key pairs by name; one that came with a later version is made beside the others."""

@@ -83,5 +83,7 @@ def clean(where: Layout, report: Report) -> None:
     down(where, report)
     for path in (where.state, where.logs):
         shutil.rmtree(path, ignore_errors=True)
-    for name in ("ports.json", "settings.json", "supervisord.conf", "ca.pem", "stack.json", "tour.json"):
+    for name in ("ports.json", "settings.json", "supervisord.conf", "stack.json", "tour.json"):
         (where.home / name).unlink(missing_ok=True)
+    for path in (where.ca_file, where.offsite_ca_file):
+        path.unlink(missing_ok=True)

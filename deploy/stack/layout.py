@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Settings:
     edge_host: address the edge listens on.
     prometheus: whether Prometheus is run when it is installed.
     alertmanagers: host:port of each Alertmanager that gets the alerts; without one they are shown and sent nowhere.
+    offsite_*: the S3 store at another site that takes backups and evidence (deploy.stack.backup_store); endpoint:
+    https://NAME[:PORT], "" for the stack's own store; ca_file: who vouches for it, "" for whom the system trusts.
     """
 
     anonymous_per_minute: int = 100
@@ -54,6 +57,15 @@ class Settings:
     edge_host: str = "127.0.0.1"
     prometheus: bool = True
     alertmanagers: tuple[str, ...] = ()
+    offsite_endpoint: str = ""
+    offsite_region: str = "us-east-1"
+    offsite_backups_bucket: str = "backups"
+    offsite_evidence_bucket: str = "evidence"
+    offsite_ca_file: str = ""
+
+
+_OFFSITE = re.compile(r"https://(?=[^:]*[A-Za-z])[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+"""A host name, which an address of digits alone is not."""
 
 
 class BadSettings(Exception):
@@ -104,6 +116,11 @@ class Layout:
     def ca_file(self) -> Path:
         """The authority's certificate where anyone may read it."""
         return self.home / "ca.pem"
+
+    @property
+    def offsite_ca_file(self) -> Path:
+        """Who vouches for the store at another site, where anyone may read it."""
+        return self.home / "offsite-ca.pem"
 
     @property
     def evidence_key_file(self) -> Path:
@@ -179,6 +196,8 @@ def settings(where: Layout) -> Settings:
         for origin in given.get("allowed_origins", ())
         if not _exact(origin)
     ]
+    if given.get("offsite_endpoint") and not _OFFSITE.fullmatch(str(given["offsite_endpoint"])):
+        faults.append("offsite_endpoint: has to be https://NAME or https://NAME:PORT; certificates carry names")
     if faults:
         raise BadSettings(f"{path}: " + "; ".join(faults))
     return replace(Settings(), **given)

@@ -10,8 +10,8 @@ Resolve = Callable[[str], frozenset[str]]
 HERE = "this machine"
 """What every address of this machine is called, loopback or not."""
 REMEDY = (
-    "Keep the repository on an S3 store at another site, or copy the bucket there daily: it is encrypted, and with the"
-    " escrow enough for a restore (deploy/runbooks/backup.md, Repository not off-site)."
+    "Name an S3 store at another site by offsite_endpoint in settings.json, or copy the bucket there daily: it is"
+    " encrypted, and with the escrow enough for a restore (deploy/runbooks/backup.md, Repository not off-site)."
 )
 
 

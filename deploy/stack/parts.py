@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.envoy.config import Edge
 from deploy.pgbackrest import conf as pgbackrest
-from deploy.stack import seaweed
+from deploy.stack import backup_store, seaweed
+from deploy.stack.backup_store import BackupStore
 from deploy.stack.credentials import STACK, Vault
 from deploy.stack.layout import SERVICES, Layout, Settings
 from deploy.stack.postgres import Cluster, binaries
@@ -93,15 +94,16 @@ class Parts:
 
     def pgbackrest_settings(self, identity: str) -> pgbackrest.Settings:
         """How pgBackRest reaches the server and the repository as *identity*."""
-        pair = self.store.identities[identity]
+        place = self.backup_store
+        pair = place.identities[identity]
         repository = pgbackrest.S3(
-            bucket="backups",
-            endpoint="localhost",  # pgBackRest compares host names only, not addresses (tried)
-            port=self.ports["s3"],
-            region=seaweed.REGION,
+            bucket=place.backups,
+            endpoint=place.host,
+            port=place.port,
+            region=place.region,
             access_key=pair.access_key,
             secret_key=pair.secret_key,
-            ca_file=self.where.ca_file,
+            ca_file=place.ca_file,
         )
         return pgbackrest.Settings(
             stanza=STANZA,
@@ -131,6 +133,13 @@ class Parts:
             identities=self.vault.identities(),
             inner_key=self.vault.text(f"{STACK}/store_inner_key"),
         )
+
+    @cached_property
+    def backup_store(self) -> BackupStore:
+        """Where backups and evidence lie. Raises BadSettings."""
+        if self.settings.offsite_endpoint:
+            return backup_store.offsite(self.where, self.settings)
+        return backup_store.own(self.store, self.where.ca_file)
 
     def target(self, service: str, kind: str) -> str:
         """Where a service serves gRPC or HTTP; "" for backup's HTTP, which it has not."""
@@ -320,9 +329,10 @@ class Parts:
             "files_endpoint": self.store.endpoint,
             "files_region": seaweed.REGION,
             "files_ca_file": str(self.where.ca_file),
-            "evidence_endpoint": self.store.endpoint,
-            "evidence_region": seaweed.REGION,
-            "evidence_ca_file": str(self.where.ca_file),
+            "evidence_endpoint": self.backup_store.endpoint,
+            "evidence_region": self.backup_store.region,
+            "evidence_bucket": self.backup_store.evidence,
+            "evidence_ca_file": str(self.backup_store.ca_file or ""),
             "smoke_secrets": str(self.where.secrets),
             "smoke_canary": str(self.where.canary_file),
             "drill_probes": f"tcp:127.0.0.1:{self.ports['s3']},unix:{self.where.run / 'auth.grpc.sock'}",

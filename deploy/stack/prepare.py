@@ -16,7 +16,7 @@ from pathlib import Path
 from deploy import prometheus
 from deploy.envoy import config as envoy_config
 from deploy.pgbackrest import conf as pgbackrest
-from deploy.stack import pki
+from deploy.stack import backup_store, pki
 from deploy.stack.credentials import public_key
 from deploy.stack.layout import SERVICES, as_root, service_ids
 from deploy.stack.parts import PLAIN, STANZA, Parts
@@ -36,6 +36,8 @@ class PreparationFailed(Exception):
 def files(parts: Parts) -> None:
     """Directories, secrets, certificates, configuration files."""
     where = parts.where
+    if parts.settings.offsite_endpoint:
+        _ = parts.backup_store  # refuses before anything is laid out
     fixed = directories(parts)
     for directory in fixed:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,6 +45,7 @@ def files(parts: Parts) -> None:
     if as_root():
         where.home.chmod(0o755)
     parts.vault.ensure()
+    parts.vault.evidence(parts.backup_store.identities[backup_store.EVIDENCE])
     public_keys(parts)
     certificates(parts)
     configurations(parts)
@@ -100,9 +103,9 @@ def configurations(parts: Parts) -> None:
     changed(where.conf / "envoy.yaml", envoy_config.render(parts.edge))
     for old in set(where.conf.glob("contract-*.binpb")) - {parts.contract_image}:
         old.unlink()
-    changed(parts.pgbackrest_file, pgbackrest.render(parts.pgbackrest_settings("backups")))
-    changed(parts.keeper_file, pgbackrest.render(parts.pgbackrest_settings("backups-keeper")))
-    changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings("backups-read")))
+    changed(parts.pgbackrest_file, pgbackrest.render(parts.pgbackrest_settings(backup_store.WRITER)))
+    changed(parts.keeper_file, pgbackrest.render(parts.pgbackrest_settings(backup_store.KEEPER)))
+    changed(parts.drill_file, pgbackrest.render(parts.pgbackrest_settings(backup_store.READER)))
     targets = {service: f"127.0.0.1:{ports[f'{service}_metrics']}" for service in SERVICES}
     targets["edge"] = f"127.0.0.1:{ports['edge_metrics']}"
     rules = prometheus.rules()

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ class SeaweedServer:
             Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[SeaweedServer]:
-    """The session's object store with its three empty buckets. A test that kills it starts it again."""
+@contextmanager
+def serving() -> Iterator[SeaweedServer]:
+    """A store with its empty buckets, an authority and keys of its own."""
     root = Path(tempfile.mkdtemp(prefix="hf-weed-"))
     server = SeaweedServer(root)
     try:
@@ -124,3 +125,10 @@ def seaweed() -> Iterator[SeaweedServer]:
     finally:
         server.kill()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedServer]:
+    """The session's object store. A test that kills it starts it again."""
+    with serving() as server:
+        yield server

@@ -26,17 +26,22 @@ def test_an_existing_state_directory_gets_the_signing_key_that_it_has_not_and_ke
     tmp_path: Path,
 ) -> None:
     vault = Vault(tmp_path)
-    vault.ensure()
+
+    def ensure() -> None:
+        vault.ensure()
+        vault.evidence(vault.identities()["evidence"])
+
+    ensure()
     new = {tmp_path / "backup" / name for name in ("evidence_key", "evidence_access_key", "evidence_secret_key")}
     for path in new:
         path.unlink()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    vault.ensure()
+    ensure()
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after.keys() - before.keys() == new
     assert {path: after[path] for path in before} == before
     assert [path for path in new if path.stat().st_mode & 0o777 != 0o600] == []
     key = tmp_path / "backup" / "evidence_key"
     assert public_key(key.read_bytes()) == Signer(key.read_bytes()).public_pem
-    vault.ensure()
+    ensure()
     assert key.read_bytes() == after[key]
