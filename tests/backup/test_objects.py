@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from tests.support.backup import Archived, Operator, Service
-from tests.support.objects import ROW, alone, beside
+from tests.support.objects import FILE, ROW, alone, beside
 from tests.support.seaweed import SeaweedServer
 
 
@@ -77,3 +77,21 @@ def test_a_store_that_is_away_is_said_and_vouches_for_nothing(operator: Operator
     assert not of_objects.ok
     assert of_rows.verdict in (pb.CHECK_VERDICT_NOT_MADE, pb.CHECK_VERDICT_OK)
     assert ended.state == pb.STATE_SUCCEEDED
+
+
+def test_a_deleted_file_whose_bytes_are_gone_is_no_loss(
+    operator: Operator, archived: Archived, seaweed: SeaweedServer
+) -> None:
+    """An old copy has tombstones whose time was over before the drill; their rows stay until the bytes are gone."""
+    with alone(archived) as connection:
+        connection.execute(FILE)
+        connection.execute(ROW, ["01gone"])
+        operator.status(advance=True)
+        # The control: while the file is not deleted, its bytes are missing.
+        missing, _ = both(operator.drill())
+        connection.execute("UPDATE files.files SET deleted_at = now()")
+        operator.status(advance=True)
+        gone, _ = both(operator.drill())
+
+    assert (missing.verdict, missing.count) == (pb.CHECK_VERDICT_FAILED, 1)
+    assert (gone.verdict, gone.count) == (pb.CHECK_VERDICT_OK, 0)

@@ -28,11 +28,17 @@ _SAMPLE = 200
 _KEY = re.compile(r"([a-z0-9]{1,40})/([a-z0-9]{1,40})/([a-z0-9]{1,40})")
 _FIRST = string.digits + string.ascii_lowercase
 _UNSET = "no object store is configured for drills: HOLDFAST_FILES_ENDPOINT and its read-only key pair"
-# Half of the sample are the newest, which a torn recovery would lose first; the others are of any age.
+# Half of the sample are the newest, which a torn recovery would lose first; the others are of any age. A file that was
+# deleted before the copy's moment may have reached the end of its recovery window since then: its bytes are no loss.
 _VERSIONS = """
-(SELECT user_id, object_id, id, size_bytes FROM files.versions WHERE state = 'ready' ORDER BY id DESC LIMIT %s)
-UNION
-(SELECT user_id, object_id, id, size_bytes FROM files.versions WHERE state = 'ready' ORDER BY md5(id || %s) LIMIT %s)
+WITH kept AS NOT MATERIALIZED (
+  SELECT v.user_id, v.object_id, v.id, v.size_bytes FROM files.versions v
+   WHERE v.state = 'ready' AND NOT EXISTS (
+         SELECT FROM files.files f
+          WHERE f.organization_id = v.organization_id AND f.user_id = v.user_id AND f.id = v.file_id
+            AND f.deleted_at IS NOT NULL)
+)
+(SELECT * FROM kept ORDER BY id DESC LIMIT %s) UNION (SELECT * FROM kept ORDER BY md5(id || %s) LIMIT %s)
 """
 _STRANGERS = """
 SELECT k.u || '/' || k.o || '/' || k.v FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (u, o, v)
