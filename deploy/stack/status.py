@@ -84,9 +84,10 @@ def recovery(where: Layout) -> pb.GetRecoveryStatusResponse | str:
 def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
     """The last lines of the status."""
     if isinstance(found, str):
-        return [f"last drill: unknown ({found})", "live RPO: unknown", "restorable: unknown"]
+        return [f"last drill: unknown ({found})", "live RPO: unknown, of objects unknown", "restorable: unknown"]
     exposure = f"{found.rpo_exposure_seconds:.0f} s" if found.HasField("rpo_exposure_seconds") else "no backup yet"
     known = found.HasField("predicted_rto_seconds")
+    objects = f"{found.object_rpo.seconds:.0f} s" if found.object_rpo.HasField("seconds") else "unknown"
     window = "not restorable: no backup yet"
     if found.HasField("earliest_time") and found.HasField("latest_time"):
         window = (
@@ -95,7 +96,7 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
     return [
         *(f"warning: {one}" for one in found.warnings),
         f"last drill: {drill(found)}",
-        f"live RPO: {exposure}",
+        f"live RPO: {exposure}, of objects {objects}",
         f"RTO now: {f'{found.predicted_rto_seconds:.0f} s by past drills' if known else 'no good drill yet'}",
         window,
     ]

@@ -89,7 +89,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     kept = _keeping(config, means, backups)
     recovery = _recovery(config, means, guard, backups, drills, kept)
     evidence_figures.show(means.metrics, means.evidence)
-    forecast_figures.show(means.metrics, kept.watch, drills)
+    forecast_figures.show(means.metrics, kept.watch, drills, now=now)
     tokens, health = page.Tokens(config.page_key.reveal()), Health()
     reader = EvidenceServicer(EvidenceReader(means.evidence, means.recorder, now=now))
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), reader)

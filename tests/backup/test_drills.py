@@ -88,7 +88,8 @@ def test_a_drill_tries_to_reach_production_and_cannot(operator: Operator, full: 
     assert {
         "heartbeats", "recovery_target", "row_level_security", "runtime_roles", "archiving_off",
         "isolation_production_unreachable", "isolation_no_network", "backup_pages", "migrations", "foreign_keys",
-        "sequences", "high_water", "objects_of_rows", "rows_of_objects", "jobs_still", "amcheck", "scrubbed", "removed",
+        "sequences", "high_water", "objects_of_rows", "rows_of_objects", "deletes_lag", "jobs_still", "amcheck",
+        "scrubbed", "removed",
     } == set(found)  # fmt: skip
     # The control: from outside the same probe reaches the database's socket and the engine's file.
     assert found["isolation_production_unreachable"].detail == "2 of them answer outside, none inside"

@@ -1,11 +1,14 @@
 """The judgement of a copy's data and structure: every lie has its truth beside it."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from libs.db import migrate
 from services.backup.adapters import release
 from services.backup.domain import ladder
 
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 KNOWN = {"auth": ("a1", "a2"), "files": ("f1",)}
 AMCHECK = " 12/362 relations (3%), 40/1234 pages (3%)\n362/362 relations (100%), 1234/1234 pages (100%)\n"
 SCANNED = "Checksum operation completed\nFiles scanned:   3\nBlocks scanned:  {}\nBad checksums:  {}\n"
@@ -55,10 +58,21 @@ def test_a_copy_whose_jobs_a_worker_would_run_fails_and_one_older_than_the_guard
 
 
 def test_a_row_without_its_object_or_an_object_without_its_row_fails() -> None:
-    assert ladder.objects_of_rows(3, []).ok
-    assert ladder.objects_of_rows(3, ["u/o/v"]).failed
+    assert ladder.objects_of_rows(3, {}).ok
+    torn = ladder.objects_of_rows(3, {"u/o/v": NOW, "u/o/w": NOW - timedelta(hours=1), "u/o/x": NOW})
+    assert torn.failed
+    assert torn.since == NOW - timedelta(hours=1)
     assert ladder.rows_of_objects(3, []).ok
     assert ladder.rows_of_objects(3, ["u/o/v"]).failed
+
+
+def test_bytes_have_to_outlive_their_delete_for_longer_than_the_copy_is_old() -> None:
+    day = timedelta(days=1)
+    assert ladder.deletes_lag(7, 30 * day, 29 * day).ok
+    short = ladder.deletes_lag(7, day, day)
+    assert (short.failed, short.count) == (True, 7)
+    unknown = ladder.deletes_lag(0, None, day)
+    assert (unknown.ok, unknown.made) == (False, False)
 
 
 def test_the_engines_flag_of_damaged_pages_is_believed_and_its_silence_is_not() -> None:

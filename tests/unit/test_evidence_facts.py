@@ -41,6 +41,16 @@ def test_a_drills_facts_name_figures_phases_and_verdicts_and_nothing_internal() 
     assert verdicts == {"heartbeats": ("ok", 9), "amcheck": ("not made", 0), "roles": ("failed", 1)}
 
 
+def test_the_rpo_of_objects_is_null_where_it_is_not_known() -> None:
+    facts = plain(drill_entry(drill(), AROUND).facts)
+    assert (facts["objects_rpo_ms"], facts["objects_sampled"]) == (None, 0)
+    asked = replace(drill(), checks=(Check("objects_of_rows", True, 9, SECRET),))
+    facts = plain(drill_entry(asked, AROUND).facts)
+    assert (facts["objects_rpo_ms"], facts["objects_sampled"]) == (0, 9)
+    lost = replace(asked, checks=(Check("objects_of_rows", False, 9, SECRET, since=AT - timedelta(seconds=7)),))
+    assert plain(drill_entry(lost, AROUND).facts)["objects_rpo_ms"] == 7000
+
+
 def test_what_is_internal_is_kept_beside_them() -> None:
     internal = plain(drill_entry(drill(), AROUND).internal)
     assert (internal["system_id"], internal["timeline"], internal["lsn"]) == ("7", 3, "0/5000148")

@@ -2,13 +2,14 @@
 only read.
 
 A row's object is asked for by its key and has to have its size. An object older than the copy's newest heartbeat has
-to have a row, whatever its state: rows are made before their objects and removed after them.
+to have a row, whatever its state: rows are made before their objects and removed after them. How long bytes outlive
+their delete is told by the jobs that wait to remove them.
 """
 
 import asyncio
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,8 +23,9 @@ from services.backup.adapters.copy import Copy
 from services.backup.domain import ladder
 from services.backup.domain.drill import Check, not_made
 from services.backup.domain.errors import EngineAway
+from services.backup.domain.object_rpo import LAG, ROWS
 
-ROWS, OBJECTS = "objects_of_rows", "rows_of_objects"
+OBJECTS = "rows_of_objects"
 _SAMPLE = 200
 _KEY = re.compile(r"([a-z0-9]{1,40})/([a-z0-9]{1,40})/([a-z0-9]{1,40})")
 _FIRST = string.digits + string.ascii_lowercase
@@ -32,13 +34,17 @@ _UNSET = "no object store is configured for drills: HOLDFAST_FILES_ENDPOINT and 
 # deleted before the copy's moment may have reached the end of its recovery window since then: its bytes are no loss.
 _VERSIONS = """
 WITH kept AS NOT MATERIALIZED (
-  SELECT v.user_id, v.object_id, v.id, v.size_bytes FROM files.versions v
+  SELECT v.user_id, v.object_id, v.id, v.size_bytes, v.finished_at FROM files.versions v
    WHERE v.state = 'ready' AND NOT EXISTS (
          SELECT FROM files.files f
           WHERE f.organization_id = v.organization_id AND f.user_id = v.user_id AND f.id = v.file_id
             AND f.deleted_at IS NOT NULL)
 )
 (SELECT * FROM kept ORDER BY id DESC LIMIT %s) UNION (SELECT * FROM kept ORDER BY md5(id || %s) LIMIT %s)
+"""
+_REMOVALS = """
+SELECT count(*), min(run_at - created_at) FROM jobs.jobs
+ WHERE service = 'files' AND type IN ('remove_file', 'remove_version')
 """
 _STRANGERS = """
 SELECT k.u || '/' || k.o || '/' || k.v FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (u, o, v)
@@ -73,12 +79,13 @@ class Objects:
             return not_made(ROWS, _UNSET)
         asked = [_SAMPLE // 2, str(self._draw()), _SAMPLE // 2]
         sample = await self._copy.ask(_VERSIONS, asked)
-        rows = [(f"{user}/{file}/{version}", size) for user, file, version, size in sample]
+        sizes = {f"{user}/{file}/{version}": size for user, file, version, size, _ in sample}
+        finished = {f"{user}/{file}/{version}": at for user, file, version, _, at in sample}
         try:
-            missing = [key for key, found in await self._call(self._heads, rows) if not found]
+            missing = await self._call(self._missing, sizes)
         except EngineAway as away:
             return not_made(ROWS, away.message)
-        return ladder.objects_of_rows(len(rows), missing)
+        return ladder.objects_of_rows(len(sizes), {key: finished[key] for key in missing})
 
     async def of_objects(self, restored: datetime | None) -> Check:
         """Objects without a row. restored: when the copy's newest heartbeat was written."""
@@ -96,6 +103,13 @@ class Objects:
         strangers = [key for (key,) in await self._copy.ask(_STRANGERS, columns)]
         return ladder.rows_of_objects(len(listed), odd + strangers)
 
+    async def deletes(self, restored: datetime | None, now: datetime) -> Check:
+        """Whether bytes deleted since the copy's newest heartbeat, written at *restored*, are there yet."""
+        if restored is None:
+            return not_made(LAG, "the copy has no heartbeat to say how old it is")
+        waiting, shortest = (await self._copy.ask(_REMOVALS))[0]
+        return ladder.deletes_lag(waiting, shortest, now - restored)
+
     async def _call(self, what: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.to_thread(what, *arguments)
@@ -105,8 +119,8 @@ class Objects:
         except (BotoCoreError, OSError) as fault:
             raise EngineAway(f"The object store is away: {type(fault).__name__}.", command="objects") from fault
 
-    def _heads(self, rows: Sequence[tuple[str, int]]) -> list[tuple[str, bool]]:
-        return [(key, self._size(key) == size) for key, size in rows]
+    def _missing(self, sizes: Mapping[str, int]) -> list[str]:
+        return [key for key, size in sizes.items() if self._size(key) != size]
 
     def _size(self, key: str) -> int:
         """Bytes of the object, -1 when there is none."""

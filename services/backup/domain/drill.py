@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from services.backup.domain.progress import Fault, State, moment, stamp
 
 PHASES = ("select", "restore", "replay", "promote", "check", "smoke", "scrub", "teardown")
 FULL_ONLY = ("smoke",)
+AT_LEAST_EVERY = timedelta(days=8)
 
 
 class Kind(Enum):
@@ -37,6 +38,7 @@ class Check:
     """One question asked of the copy and its answer; count: how many things were looked at.
 
     made: False when it could not be asked, and detail says why: that is neither ok nor a fault of the copy.
+    since: when the oldest of what is wrong was made, None where that is not known.
     """
 
     check: str
@@ -45,6 +47,7 @@ class Check:
     detail: str
     elapsed_seconds: float = 0.0
     made: bool = True
+    since: datetime | None = None
 
     @property
     def failed(self) -> bool:
@@ -164,7 +167,7 @@ class Drill:
         fields["state"] = State(document["state"])
         fields["kind"] = Kind(document.get("kind", Kind.CHOSEN.value))
         fields["phases"] = tuple(_phase(phase) for phase in document["phases"])
-        fields["checks"] = tuple(Check(**check) for check in document["checks"])
+        fields["checks"] = tuple(_check(check) for check in document["checks"])
         fields["proof"] = _proof(proof) if proof else None
         fields["error"] = Fault.from_json(error) if error else None
         return cls(**fields)
@@ -179,6 +182,10 @@ def _phase(document: Mapping[str, Any]) -> Phase:
     return Phase(
         document["phase"], State(document["state"]), moment(document["started_at"]), float(document["elapsed_seconds"])
     )
+
+
+def _check(document: Mapping[str, Any]) -> Check:
+    return Check(**{**document, "since": moment(document.get("since"))})
 
 
 def _proof(document: Mapping[str, Any]) -> Proof:

@@ -5,8 +5,10 @@ Nothing here trusts the copy's own constraints: an index or a trigger that is da
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from services.backup.domain.drill import Check, not_made
+from services.backup.domain.object_rpo import LAG, ROWS
 
 _SHOWN = 3
 _COMPARED = re.compile(r"(\d+)/(\d+) relations")
@@ -74,10 +76,22 @@ def jobs(unfinished: int, claimed_since: int, sessions: int, *, may_run: bool | 
     return Check("jobs_still", not faults, unfinished, "; ".join(faults) or good)
 
 
-def objects_of_rows(asked: int, missing: Sequence[str]) -> Check:
-    """missing: keys of ready versions whose object is not there, or has another size."""
-    good = "each has its object, of its size" if asked else "there is no file"
-    return Check("objects_of_rows", not missing, asked, f"without their object: {_some(missing)}" if missing else good)
+def objects_of_rows(asked: int, missing: Mapping[str, datetime]) -> Check:
+    """missing: keys of ready versions whose object is not there, or has another size, and when each was finished."""
+    if not missing:
+        return Check(ROWS, True, asked, "each has its object, of its size" if asked else "there is no file")
+    return Check(ROWS, False, asked, f"without their object: {_some(list(missing))}", since=min(missing.values()))
+
+
+def deletes_lag(waiting: int, shortest: timedelta | None, age: timedelta) -> Check:
+    """shortest: for how long the bytes are kept that go first after their delete, of all that wait in the copy.
+
+    age: of the copy's newest heartbeat. What was deleted since then has to have its bytes still.
+    """
+    if shortest is None:
+        return not_made(LAG, "no delete waits in the copy to tell for how long bytes are kept")
+    kept = f"bytes of deleted files are kept for {_span(shortest)}, and the copy is {_span(age)} old"
+    return Check(LAG, shortest > age, waiting, kept)
 
 
 def rows_of_objects(asked: int, strangers: Sequence[str]) -> Check:
@@ -111,6 +125,10 @@ def pages(code: int, out: str, err: str) -> Check:
         return Check(name, True, count, "every page carries its checksum")
     words = " ".join((err.strip() or out).split())[:400]
     return Check(name, False, count, f"pg_checksums ended with code {code}: {words}")
+
+
+def _span(time: timedelta) -> str:
+    return f"{time.total_seconds() / 86400:.1f} days" if time.days > 1 else f"{time.total_seconds():.0f} s"
 
 
 def _some(faults: Sequence[str]) -> str:

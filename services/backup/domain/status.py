@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.backup.domain import forecast, heartbeat
 from services.backup.domain.backup import Backup
-from services.backup.domain.drill import Drill, Kind
+from services.backup.domain.drill import AT_LEAST_EVERY, Drill, Kind
 from services.backup.domain.heartbeat import Beat
+from services.backup.domain.object_rpo import ObjectRpo
 from services.backup.domain.plan import STOP_PRECISION, segments_between
 from services.backup.domain.repository import Repository
 
 RECENT = 10
-DRILL_AT_LEAST_EVERY = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,10 @@ class Foresight:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """waiting: WAL segments not archived yet. recent: archived beats, newest first. warnings: in plain words."""
+    """waiting: WAL segments not archived yet. recent: archived beats, newest first. warnings: in plain words.
+
+    objects: what a restore would lack of the files' bytes.
+    """
 
     window: Window
     waiting: int
@@ -50,6 +53,7 @@ class Status:
     last_backup: Backup | None
     last_drill: Drill | None
     warnings: tuple[str, ...]
+    objects: ObjectRpo
     foresight: Foresight = Foresight()
 
 
@@ -66,12 +70,22 @@ def foresight(repository: Repository | None, drills: Sequence[Drill]) -> Foresig
 
 def undrilled(repository: Repository | None, drills: Sequence[Drill], *, now: datetime) -> str:
     """A warning when backups have been there for eight days and none of them was drilled well meanwhile; else ""."""
-    if not repository or not repository.backups or now - repository.backups[0].ended_at < DRILL_AT_LEAST_EVERY:
+    if not repository or not repository.backups or now - repository.backups[0].ended_at < AT_LEAST_EVERY:
         return ""
     good = [drill.ended_at for drill in drills if drill.good and drill.ended_at]
-    if good and now - max(good) < DRILL_AT_LEAST_EVERY:
+    if good and now - max(good) < AT_LEAST_EVERY:
         return ""
     return "No drill has succeeded for 8 days: run one (holdfast drill run), and see why the last ones failed."
+
+
+def torn(objects: ObjectRpo) -> str:
+    """A warning while rows are known to have lost their objects; else ""."""
+    if not objects.seconds:
+        return ""
+    return (
+        f"Files have lost their bytes: objects are whole only up to {objects.seconds:.0f} s before the moment that"
+        f" drills/{objects.drill} restored. Which ones: holdfast drill show drills/{objects.drill}"
+    )
 
 
 def window(repository: Repository | None, beats: Sequence[Beat], *, now: datetime) -> Window:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from libs.errors import AppError
+from services.backup.domain import object_rpo
 from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Check, Drill, Kind, Phase
 from services.backup.domain.evidence import Entry, milliseconds
@@ -35,8 +36,11 @@ def backup_entry(backup: Backup, circumstances: Mapping[str, Any]) -> Entry:
 
 
 def drill_entry(drill: Drill, circumstances: Mapping[str, Any]) -> Entry:
-    """The record of an ended *drill*. rpo_ms, rto_ms: null when it did not come that far."""
-    proof = drill.proof
+    """The record of an ended *drill*. rpo_ms, rto_ms, objects_rpo_ms: null when it did not come that far, or not known.
+
+    objects_sampled: of how many rows the objects were asked for.
+    """
+    proof, objects = drill.proof, object_rpo.of(drill)
     facts = {
         "outcome": _outcome(drill.state),
         "type": drill.kind,
@@ -50,6 +54,8 @@ def drill_entry(drill: Drill, circumstances: Mapping[str, Any]) -> Entry:
         "reached_commit": proof.last_replayed_at if proof else None,
         "rpo_ms": milliseconds(drill.rpo_seconds),
         "rto_ms": milliseconds(drill.rto_seconds),
+        "objects_rpo_ms": milliseconds(objects.seconds) if objects else None,
+        "objects_sampled": objects.sampled if objects else 0,
         "predicted_ms": milliseconds(drill.predicted_seconds),
         "database_bytes": drill.database_bytes,
         "wal_segments": drill.wal_segments,

@@ -1,8 +1,10 @@
-"""What Prometheus is told of the RTO of a restore now; told anew at each scrape, from what the watch last saw."""
+"""What Prometheus is told of a restore now: its RTO and its RPO of objects, by past drills; anew at each scrape."""
 
 import math
 from typing import Any, Protocol
 
+from libs.clock import Clock
+from services.backup.domain import object_rpo
 from services.backup.domain.status import foresight
 from services.backup.ops.drills import Drills
 from services.backup.ops.watch import Watch
@@ -16,12 +18,19 @@ class Makes(Protocol):
         ...
 
 
-def show(metrics: Makes, watch: Watch, drills: Drills) -> None:
-    """The series; NaN while no drill has told how long anything takes."""
+def show(metrics: Makes, watch: Watch, drills: Drills, *, now: Clock) -> None:
+    """The series; NaN while no drill tells, for 0 would be a promise."""
     doc = "How long a restore now would take, request to proven copy, by past drills."
     metrics.gauge("backup_rto_foretold_seconds", doc).set_function(lambda: _rto(watch, drills))
+    doc = "What a restore would lack of the files' bytes, by the newest drill that compared them with their rows."
+    metrics.gauge("backup_objects_rpo_seconds", doc).set_function(lambda: _objects(drills, now))
 
 
 def _rto(watch: Watch, drills: Drills) -> float:
     seconds = foresight(watch.held, drills.list()[::-1]).rto_seconds
+    return math.nan if seconds is None else seconds
+
+
+def _objects(drills: Drills, now: Clock) -> float:
+    seconds = object_rpo.newest(drills.list(), now=now()).seconds
     return math.nan if seconds is None else seconds

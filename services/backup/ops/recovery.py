@@ -8,11 +8,12 @@ from libs.errors import AppError
 from libs.principal import System
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.escrow import Escrow
+from services.backup.domain import object_rpo
 from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import Repository
-from services.backup.domain.status import Status, behind, foresight, undrilled, window
+from services.backup.domain.status import Status, behind, foresight, torn, undrilled, window
 from services.backup.ops.backups import Backups
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.drills import Drills
@@ -74,8 +75,9 @@ class Recovery:
         if repository and not taken:
             warnings.append("There is no backup.")
         drills = self._drills.list()
-        late = undrilled(repository, drills[::-1], now=self._now())
-        warnings += [late] if late else []
+        objects = object_rpo.newest(drills, now=self._now())
+        told = (undrilled(repository, drills[::-1], now=self._now()), torn(objects))
+        warnings += [warning for warning in told if warning]
         warnings += self._evidence.warnings()
         warnings += self._escrow.warnings()
         warnings += self._standing()
@@ -89,6 +91,7 @@ class Recovery:
             last_backup=taken[0] if taken else None,
             last_drill=drills[0] if drills else None,
             warnings=tuple(warnings),
+            objects=objects,
             foresight=foresight(repository, drills[::-1]),
         )
 

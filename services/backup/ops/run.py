@@ -14,7 +14,7 @@ from services.backup.adapters import remains, rescue, scrub, smoke, structure
 from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.ladder import Ladder
-from services.backup.adapters.objects import OBJECTS, ROWS, Objects, Store
+from services.backup.adapters.objects import OBJECTS, Objects, Store
 from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
 from services.backup.adapters.rescue import Rescue
@@ -24,6 +24,7 @@ from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
 from services.backup.domain.drill import Check, Drill, Kind
 from services.backup.domain.errors import ChecksFailed, EngineFailed, Interrupted
+from services.backup.domain.object_rpo import LAG, ROWS
 from services.backup.domain.plan import Plan
 from services.backup.domain.verdict import Recovered
 
@@ -125,7 +126,11 @@ class Run:
         newest = seen.beats[-1].created_at if seen.beats else None
         self._add(*await questions.checks(plan, seen), *await Ladder(copy, tools.key).checks(plan, newest))
         objects = Objects(copy, tools.store, draw=tools.draw)
-        self._add(await rung(ROWS, objects.of_rows), await rung(OBJECTS, lambda: objects.of_objects(newest)))
+        self._add(
+            await rung(ROWS, objects.of_rows),
+            await rung(OBJECTS, lambda: objects.of_objects(newest)),
+            await rung(LAG, lambda: objects.deletes(newest, self._now())),
+        )
         self._update(
             proof=verdict.proof(plan, seen),
             rpo_seconds=self._rpo(seen),

@@ -14,6 +14,8 @@ from services.backup.domain.backup import Backup
 from services.backup.domain.drill import Check, Drill, Phase, Proof
 from services.backup.domain.drill import Kind as DrillKind
 from services.backup.domain.heartbeat import Beat
+from services.backup.domain.object_rpo import ObjectRpo
+from services.backup.domain.object_rpo import of as object_rpo_of
 from services.backup.domain.progress import Fault, State
 from services.backup.domain.repository import BackupType
 from services.backup.domain.status import Status
@@ -99,6 +101,7 @@ def drill(value: Drill) -> pb.Drill:
     target = pb.DrillTarget(lsn=value.target_lsn) if value.target_lsn else pb.DrillTarget(time=timestamp(value.target))
     if value.backup:
         target.backup = names.BACKUP.format(backup=value.backup)
+    objects = object_rpo_of(value)
     return pb.Drill(
         name=names.DRILL.format(drill=value.id),
         target=target,
@@ -120,6 +123,7 @@ def drill(value: Drill) -> pb.Drill:
         database_bytes=value.database_bytes,
         wal_segments=value.wal_segments,
         predicted_rto_seconds=value.predicted_seconds,
+        object_rpo=_object_rpo(objects) if objects else None,
     )
 
 
@@ -142,12 +146,23 @@ def status(value: Status) -> pb.GetRecoveryStatusResponse:
         rto_prediction_error=value.foresight.error,
         last_good_light_drill_time=timestamp(value.foresight.good_light_at),
         last_good_deep_drill_time=timestamp(value.foresight.good_deep_at),
+        object_rpo=_object_rpo(value.objects),
     )
 
 
 def heartbeat(value: Beat) -> pb.Heartbeat:
     """The message of *value*."""
     return pb.Heartbeat(sequence=value.sequence, create_time=timestamp(value.created_at))
+
+
+def _object_rpo(value: ObjectRpo) -> pb.ObjectRpo:
+    return pb.ObjectRpo(
+        seconds=value.seconds,
+        sampled_rows=value.sampled,
+        drill=names.DRILL.format(drill=value.drill) if value.drill else "",
+        drill_end_time=timestamp(value.proven_at),
+        unknown_reason=value.unknown,
+    )
 
 
 def _phase(value: Phase) -> pb.DrillPhase:

@@ -78,6 +78,7 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
         lines.append(
             f"RPO exposure {found.rpo_exposure_seconds:.1f} s, {found.archive_queue_segments} segments waiting"
         )
+    lines.append(showing.object_rpo(found.object_rpo) + _by(found.object_rpo))
     if found.HasField("predicted_rto_seconds"):
         lines.append(f"RTO now {found.predicted_rto_seconds:.1f} s by past drills{_wrong(found)}")
     newest = found.last_backup
@@ -89,6 +90,11 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
     recent = ", ".join(f"{beat.sequence} ({showing.moment(beat.create_time)})" for beat in found.recent_heartbeats[:3])
     lines.append(f"archived heartbeats {recent or 'none'}; newest written {found.newest_heartbeat}")
     return [*lines, *(f"warning: {warning}" for warning in found.warnings)]
+
+
+def _by(found: pb.ObjectRpo) -> str:
+    """Which drill says so, and when it ended."""
+    return f" by {found.drill} of {showing.moment(found.drill_end_time)}" if found.drill else ""
 
 
 def _wrong(found: pb.GetRecoveryStatusResponse) -> str:

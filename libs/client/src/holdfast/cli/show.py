@@ -105,6 +105,13 @@ def drill(one: pb.Drill) -> RenderableType:
     return Group(*parts)
 
 
+def object_rpo(found: pb.ObjectRpo) -> str:
+    """The RPO of objects for a person, with the sample it rests on, or why it is not known."""
+    if found.HasField("seconds"):
+        return f"RPO of objects {found.seconds:.1f} s: {found.sampled_rows} rows sampled"
+    return f"RPO of objects unknown: {found.unknown_reason or 'this service does not say'}"
+
+
 def _target(one: pb.Drill) -> str:
     """Where recovery was told to stop, "" for the end of the archive."""
     return moment(one.resolved_target_time) if one.HasField("resolved_target_time") else one.target.lsn
@@ -149,6 +156,8 @@ def _verdict(one: pb.Drill) -> list[str]:
         rpo = f"{one.rpo_seconds:.2f} s" if one.HasField("rpo_seconds") else "unknown"
         foretold = f" (foretold: {one.predicted_rto_seconds:.2f} s)" if one.HasField("predicted_rto_seconds") else ""
         lines.append(f"RPO {rpo} · RTO {one.rto_seconds:.2f} s{foretold}")
+    if one.HasField("object_rpo"):
+        lines.append(object_rpo(one.object_rpo))
     if one.state in OVER:
         lines.append(f"drill {word(one.state)}" + (f": {fault(one)}" if fault(one) else ""))
     return lines

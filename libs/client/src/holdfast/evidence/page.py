@@ -116,11 +116,18 @@ def _drills(drills: Sequence[Record]) -> str:
         passed = sum(one.get("verdict") == "ok" for one in made)
         kind, outcome = str(record.facts.get("type", "")), _outcome(record.facts)
         rpo, rto = duration(record.facts.get("rpo_ms")), duration(record.facts.get("rto_ms"))
-        cells = (str(record.sequence), _when(record), kind, outcome, rpo, rto, f"{passed} of {len(made)}")
+        figures = (rpo, _objects(record.facts), rto)
+        cells = (str(record.sequence), _when(record), kind, outcome, *figures, f"{passed} of {len(made)}")
         rows.append(_row("td", cells))
-    head = _row("th", ("record", "ended", "kind", "outcome", "RPO", "RTO", "checks passed"))
+    head = _row("th", ("record", "ended", "kind", "outcome", "RPO", "RPO of files", "RTO", "checks passed"))
     older = f"<p>The newest {_SHOWN} of {len(drills)}.</p>" if len(drills) > _SHOWN else ""
     return f'<h2>Restore drills</h2>{older}<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _objects(facts: Mapping[str, Any]) -> str:
+    """What a restore would have lacked of the files' bytes, and by how many of them; "–" when it is not known."""
+    lost, sampled = facts.get("objects_rpo_ms"), facts.get("objects_sampled")
+    return f"{duration(lost)} ({sampled} sampled)" if isinstance(lost, int) and isinstance(sampled, int) else "–"
 
 
 def _kinds(summary: Summary) -> str:

@@ -393,6 +393,7 @@ class Drill(_message.Message):
     DATABASE_BYTES_FIELD_NUMBER: _builtins.int
     WAL_SEGMENTS_FIELD_NUMBER: _builtins.int
     PREDICTED_RTO_SECONDS_FIELD_NUMBER: _builtins.int
+    OBJECT_RPO_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """drills/{drill}"""
     state: Global___State.ValueType
@@ -449,6 +450,10 @@ class Drill(_message.Message):
     def error(self) -> _status_pb2.Status:
         """Why it failed."""
 
+    @_builtins.property
+    def object_rpo(self) -> Global___ObjectRpo:
+        """What the check objects_of_rows says of the RPO of objects: see ObjectRpo; unset when the drill did not come to it."""
+
     def __init__(
         self,
         *,
@@ -472,10 +477,11 @@ class Drill(_message.Message):
         database_bytes: _builtins.int = ...,
         wal_segments: _builtins.int = ...,
         predicted_rto_seconds: _builtins.float | None = ...,
+        object_rpo: Global___ObjectRpo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "backup_label", b"backup_label", "checks", b"checks", "create_time", b"create_time", "database_bytes", b"database_bytes", "end_time", b"end_time", "error", b"error", "full_checks", b"full_checks", "isolation", b"isolation", "kind", b"kind", "name", b"name", "phases", b"phases", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "scheduled", b"scheduled", "state", b"state", "target", b"target", "wal_segments", b"wal_segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_seconds", b"_rpo_seconds", "_rto_seconds", b"_rto_seconds", "backup_label", b"backup_label", "checks", b"checks", "create_time", b"create_time", "database_bytes", b"database_bytes", "end_time", b"end_time", "error", b"error", "full_checks", b"full_checks", "isolation", b"isolation", "kind", b"kind", "name", b"name", "object_rpo", b"object_rpo", "phases", b"phases", "predicted_rto_seconds", b"predicted_rto_seconds", "proof", b"proof", "resolved_target_time", b"resolved_target_time", "rpo_seconds", b"rpo_seconds", "rto_seconds", b"rto_seconds", "scheduled", b"scheduled", "state", b"state", "target", b"target", "wal_segments", b"wal_segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015
@@ -491,6 +497,52 @@ class Drill(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rto_seconds) -> _WhichOneofReturnType__rto_seconds | None: ...
 
 Global___Drill: _TypeAlias = Drill  # noqa: Y015
+
+@_typing.final
+class ObjectRpo(_message.Message):
+    """How much of the files' bytes a restore would lack that its rows name. Objects are in no backup: a restored row names
+    the object of the live store.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SAMPLED_ROWS_FIELD_NUMBER: _builtins.int
+    DRILL_FIELD_NUMBER: _builtins.int
+    DRILL_END_TIME_FIELD_NUMBER: _builtins.int
+    UNKNOWN_REASON_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    """0 when each sampled row has its object and bytes are kept after their delete for longer than the restored moment
+    was old; otherwise the time since the oldest sampled row without its object was finished. Unset when not known.
+    """
+    sampled_rows: _builtins.int
+    """How many rows' objects were asked for."""
+    drill: _builtins.str
+    """drills/{drill} that says so."""
+    unknown_reason: _builtins.str
+    """Why it is not known, in plain words; empty when it is."""
+    @_builtins.property
+    def drill_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float | None = ...,
+        sampled_rows: _builtins.int = ...,
+        drill: _builtins.str = ...,
+        drill_end_time: _timestamp_pb2.Timestamp | None = ...,
+        unknown_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds", b"_seconds", "drill_end_time", b"drill_end_time", "seconds", b"seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds", b"_seconds", "drill", b"drill", "drill_end_time", b"drill_end_time", "sampled_rows", b"sampled_rows", "seconds", b"seconds", "unknown_reason", b"unknown_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
+    _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
+
+Global___ObjectRpo: _TypeAlias = ObjectRpo  # noqa: Y015
 
 @_typing.final
 class CreateBackupRequest(_message.Message):
@@ -765,6 +817,7 @@ class GetRecoveryStatusResponse(_message.Message):
     RTO_PREDICTION_ERROR_FIELD_NUMBER: _builtins.int
     LAST_GOOD_LIGHT_DRILL_TIME_FIELD_NUMBER: _builtins.int
     LAST_GOOD_DEEP_DRILL_TIME_FIELD_NUMBER: _builtins.int
+    OBJECT_RPO_FIELD_NUMBER: _builtins.int
     rpo_exposure_seconds: _builtins.float
     """Age of that heartbeat in seconds: what would be lost now."""
     archive_queue_segments: _builtins.int
@@ -817,6 +870,10 @@ class GetRecoveryStatusResponse(_message.Message):
     def last_good_deep_drill_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest good deep drill ended."""
 
+    @_builtins.property
+    def object_rpo(self) -> Global___ObjectRpo:
+        """What a restore would lack of the files' bytes, by the newest drill that came to the question in the last 8 days."""
+
     def __init__(
         self,
         *,
@@ -835,10 +892,11 @@ class GetRecoveryStatusResponse(_message.Message):
         rto_prediction_error: _builtins.float | None = ...,
         last_good_light_drill_time: _timestamp_pb2.Timestamp | None = ...,
         last_good_deep_drill_time: _timestamp_pb2.Timestamp | None = ...,
+        object_rpo: Global___ObjectRpo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "predicted_rto_seconds", b"predicted_rto_seconds", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "newest_heartbeat", b"newest_heartbeat", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "newest_heartbeat", b"newest_heartbeat", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015
