@@ -55,12 +55,14 @@ The ladder begins when the copy says itself that recovery is over. Proof: exactl
 without hole, the log's word that recovery stopped, roles and row-level security as they should be, a probe run by the
 copy's own server that must reach nothing. Data: migrations, foreign keys and sequences counted past every index, the
 mark, rows of files against their objects both ways, jobs that lie still under the queue's guard. With these the RTO
-ends (request to a copy that could serve); RPO = target − newest restored beat. Structure: pg_amcheck, in full drills
-with every index entry and parent page. Full drills smoke then: the real auth, files and events, outside the namespaces,
-on the copy's socket and none but Unix sockets of the drill, with the read-only identity of the object store and no
-mail, sign in the canary (set-up's own organization), read its file and its first event, and are gone before the phase
-ends. In a copy older than the canary, without its description, or restored with the escrow alone, that is not made.
-Then logins are disabled and secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is
+ends (request to a copy that could serve); RPO = target − newest restored beat. Objects are in no backup, so theirs is 0
+while each sampled row has its object and deletes wait for longer than the copy is old; else it reaches back to the
+oldest row without one, and what no drill could look at is unknown (`domain.object_rpo`). Structure: pg_amcheck, in full
+drills with every index entry and parent page. Full drills smoke then: the real auth, files and events, outside the
+namespaces, on the copy's socket and none but Unix sockets of the drill, with the read-only identity of the object store
+and no mail, sign in the canary (set-up's own organization), read its file and its first event, and are gone before the
+phase ends. In a copy older than the canary, without its description, or restored with the escrow alone, that is not
+made. Then logins are disabled and secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is
 removed, which is checked. Each check has a count, a time and a verdict: ok, failed, or not made, with the reason; a
 question the copy could not answer has failed. What past drills took foretells a restore now (`domain.forecast`), and
 each drill keeps what was foretold of it, so that the error is known.
