@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Self
 
 from services.backup.domain import wal
+from services.backup.domain.plan import STOP_PRECISION
 from services.backup.domain.progress import moment, stamp
 from services.backup.domain.repository import Repository, Stored
 from services.backup.domain.wal import Hole
@@ -61,12 +63,50 @@ def needed(held: Repository, segments: Iterable[str], dropped: Iterable[str], *,
     if not held.backups:
         return []
     there = set(segments)
-    gone = {name for name in dropped if name not in there}
-    # What was thrown away is a hole also when nothing was archived after it yet.
-    ends = {_next(name, segment_bytes) for name in gone} - gone
-    found = wal.holes(there | ends, segment_bytes=segment_bytes)
+    # Nothing lies before the archive's first segment or behind its last one: that one of these is lost shows no gap.
+    gone = {name for name in dropped if name not in there} | set(wanting(held, there, segment_bytes=segment_bytes))
+    beside = {_beside(name, step, segment_bytes) for name in gone for step in (-1, 1)} - gone
+    found = wal.holes(there | beside, segment_bytes=segment_bytes)
     oldest = held.backups[0].wal_start
     return [hole for hole in found if hole.last[:8] >= oldest[:8] and _position(hole.last) >= _position(oldest)]
+
+
+def wanting(held: Repository, segments: Iterable[str], *, segment_bytes: int) -> dict[str, str]:
+    """Segments that a backup of the running database needs to be consistent and *segments* lack → its label."""
+    there = set(segments)
+    own = [one for one in held.backups if one.database_id == held.database_id and one.wal_start and one.wal_stop]
+    return {
+        name: one.label
+        for one in own
+        for name in wal.between(one.wal_start, one.wal_stop, segment_bytes=segment_bytes)
+        if name not in there
+    }
+
+
+def fresh(holes: Iterable[Hole], known: Iterable[Breach], *, segment_bytes: int) -> list[Hole]:
+    """What of *holes* no breach of *known* covers: a hole that has grown is declared for what is new in it."""
+    told = {name for one in known for name in wal.between(one.first, one.last, segment_bytes=segment_bytes)}
+    found = []
+    for hole in holes:
+        lost = wal.between(hole.first, hole.last, segment_bytes=segment_bytes)
+        for is_told, names in groupby(lost, told.__contains__):
+            if not is_told:
+                part = list(names)
+                found.append(Hole(hole.after, part[0], part[-1], len(part)))
+    return found
+
+
+def latest(breach: Breach, held: Repository) -> datetime | None:
+    """The last moment that can be restored before *breach*: of a heartbeat, or the end of a backup; None for none.
+
+    A heartbeat is of use only behind a backup that needs nothing of what is lost.
+    """
+    own = [one for one in held.backups if one.database_id == held.database_id and one.wal_stop]
+    whole = [one for one in own if _position(one.wal_stop) < _position(breach.first)]
+    ends = [one.ended_at + STOP_PRECISION for one in whole]
+    if ends and breach.lost_from is not None:
+        ends.append(breach.lost_from)
+    return max(ends, default=None)
 
 
 def healer(last: str, held: Repository) -> Stored | None:
@@ -81,6 +121,7 @@ def _position(name: str) -> str:
     return name[8:24]
 
 
-def _next(name: str, segment_bytes: int) -> str:
-    position = wal.number(name, segment_bytes=segment_bytes) + 1
+def _beside(name: str, step: int, segment_bytes: int) -> str:
+    """The segment *step* after *name*; the log begins with number 0."""
+    position = max(0, wal.number(name, segment_bytes=segment_bytes) + step)
     return wal.name(int(name[:8], 16), position, segment_bytes=segment_bytes)

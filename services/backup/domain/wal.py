@@ -60,3 +60,9 @@ def holes(names: Iterable[str], *, segment_bytes: int = SEGMENT_BYTES) -> list[H
                 after, first, last = (name(timeline, one, segment_bytes=segment_bytes) for one in bounds)
                 found.append(Hole(after, first, last, later - earlier - 1))
     return found
+
+
+def between(first: str, last: str, *, segment_bytes: int = SEGMENT_BYTES) -> list[str]:
+    """Every segment from *first* to *last*, both included, of the timeline of *first*."""
+    positions = range(number(first, segment_bytes=segment_bytes), number(last, segment_bytes=segment_bytes) + 1)
+    return [name(int(first[:8], 16), one, segment_bytes=segment_bytes) for one in positions]

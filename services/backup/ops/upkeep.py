@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from libs.clock import Clock
@@ -12,9 +13,11 @@ from libs.principal import System
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.exclusive import Exclusive
 from services.backup.domain import retention
+from services.backup.domain.breach import wanting
 from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineFailed
 from services.backup.domain.repository import Repository, Server
+from services.backup.domain.wal import SEGMENT_BYTES
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.evidence import Evidence
 from services.backup.ops.record import Recorder
@@ -76,6 +79,7 @@ class Upkeep:
         try:
             async with self._alone("verify"):
                 found = await self._engine.verify()
+                found = replace(found, faults=(*found.faults, *await self._wanting()))
         except AppError as error:
             if error.reason != "BACKUP_BUSY":
                 facts = {"outcome": "failed", "began_at": began, "reason": error.reason}
@@ -144,6 +148,20 @@ class Upkeep:
                 return await archiver.server(tx)
         except AppError:
             return None
+
+    async def _wanting(self) -> list[str]:
+        """What backups need and the archive lacks: the engine's own verification does not compare the two."""
+        held = await self._engine.inspect()
+        segments = (await self._engine.listing()).segments(held.archive)
+        lost = wanting(held, segments, segment_bytes=await self._segment_bytes())
+        return [f"backup {label} needs WAL segment {name}, which is not there" for name, label in lost.items()]
+
+    async def _segment_bytes(self) -> int:
+        try:
+            async with self._db.begin(_WHO) as tx:
+                return (await archiver.status(tx)).segment_bytes
+        except AppError:
+            return SEGMENT_BYTES
 
     @asynccontextmanager
     async def _alone(self, what: str) -> AsyncIterator[None]:

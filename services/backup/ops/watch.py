@@ -94,8 +94,11 @@ class Watch:
         """*seen*, ending where the first open hole begins: what is archived behind it cannot be restored."""
         if not self.open or seen.latest is None:
             return seen
-        begin = self.open[0].lost_from
-        if begin is None or begin >= seen.latest:
+        first = self.open[0]
+        begin = breaches.latest(first, self._held) if self._held else first.lost_from
+        if begin is None:
+            return Window(None, None, None, ())
+        if begin >= seen.latest:
             return seen
         exposure = (self._now() - begin).total_seconds()
         recent = tuple(beat for beat in seen.recent if beat.created_at <= begin)
@@ -112,7 +115,7 @@ class Watch:
                 await self._list(held)
         # A store that is away makes nothing younger: what was known last is what counts.
         seen = self.limited(window(self._held, await self._heartbeats.recent(), now=self._now()))
-        restorable = self._held is None or bool(self._held.backups)
+        restorable = self._held is None or seen.latest is not None
         waiting = server.waiting if server else None
         sample = Sample(minute(self._now()), seen.exposure_seconds, waiting, bool(self.open))
         await self._exposures.add(sample)
@@ -190,8 +193,7 @@ class Watch:
         self._conditions.tell(Name.DATA_PAST_CEILING, text, remedy)
 
     async def _judge(self, holes: list[Hole], held: Repository) -> None:
-        known = {one for breach in self._breaches.values() for one in (breach.first, breach.last)}
-        fresh = [hole for hole in holes if hole.first not in known and hole.last not in known]
+        fresh = breaches.fresh(holes, self._breaches.values(), segment_bytes=self._segment_bytes)
         waiting = await self._waiting() if fresh else frozenset()
         missing = [hole for hole in fresh if hole.first not in waiting and hole.last not in waiting]
         believed = [hole for hole in missing if hole.first in self._suspected]

@@ -1,0 +1,58 @@
+"""WAL that is lost where no gap shows it: on a real archiving cluster."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from services.backup.domain.schedule import Task
+from tests.support.backup import Archived
+from tests.support.keeping import Keeper, keeper
+
+
+@pytest.fixture
+async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    made = keeper(own_cluster, "one")
+    yield made
+    await made.database.stop()
+
+
+async def test_the_only_backup_without_its_own_wal_is_no_restorable_time_and_verification_says_so(one: Keeper) -> None:
+    stored = await one.full()
+    await one.advance(2)
+    await one.kept.watch.look()
+    assert one.kept.watch.open == []
+    one.segment(int(stored.wal_start[16:], 16)).unlink()
+
+    one.kept.scheduler.ask(Task.VERIFY)
+    assert await one.kept.scheduler.look() is Task.VERIFY
+    words = f"backup {stored.label} needs WAL segment {stored.wal_start}, which is not there"
+    assert words in one.conditions()["repository_damaged"]
+    one.clock.ahead = timedelta(minutes=16)
+    await one.kept.watch.look()
+    sample = await one.kept.watch.look()
+    assert sample.broken
+    assert [breach.first for breach in one.kept.watch.open] == [stored.wal_start]
+    assert (sample.exposure_seconds, one.figure("rpo_exposure_seconds")) == (None, float("inf"))
+
+    assert await one.kept.scheduler.look() is Task.FULL
+    assert not (await one.kept.watch.look()).broken
+
+
+async def test_a_hole_that_grows_after_it_was_healed_is_found_again(one: Keeper) -> None:
+    await one.full()
+    await one.advance(3)
+    one.segment(int((await one.engine.inspect()).archive_max[16:], 16) - 1).unlink()
+    await one.kept.watch.look()
+    assert (await one.kept.watch.look()).broken
+    (first,) = one.kept.watch.open
+    assert await one.kept.scheduler.look() is Task.FULL
+    await one.advance()
+    healing = (await one.engine.inspect()).fulls()[-1]
+    for number in range(int(first.last[16:], 16) + 1, int(healing.wal_start[16:], 16) + 1):
+        one.segment(number).unlink()
+
+    one.clock.ahead = timedelta(minutes=16)
+    await one.kept.watch.look()
+    assert (await one.kept.watch.look()).broken
+    assert [breach.last for breach in one.kept.watch.open] == [healing.wal_start]

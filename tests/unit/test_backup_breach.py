@@ -1,0 +1,71 @@
+"""Which lost WAL breaks the RPO, and what is still restorable before it."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.backup.domain import breach, wal
+from services.backup.domain.breach import Breach
+from services.backup.domain.repository import BackupType, Repository, Stored
+from services.backup.domain.wal import SEGMENT_BYTES, Hole
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def segment(number: int) -> str:
+    return wal.name(1, number)
+
+
+def full(first: int, last: int, *, ended_at: datetime = NOW, database_id: int = 1) -> Stored:
+    label = f"20261122-12{first:02}00F"
+    began = ended_at - timedelta(seconds=5)
+    return Stored(
+        label, BackupType.FULL, began, ended_at, 1, 1, segment(first), segment(last), 0, False, database_id
+    )  # fmt: skip
+
+
+def held(*backups: Stored) -> Repository:
+    return Repository(True, "ok", backups, segment(1), segment(9), None, database_id=1)
+
+
+def needed(repository: Repository, there: set[int], dropped: set[int] = frozenset()) -> list[Hole]:  # type: ignore[assignment]
+    names = [segment(number) for number in there]
+    return breach.needed(
+        repository, names, [segment(number) for number in dropped], segment_bytes=SEGMENT_BYTES
+    )  # fmt: skip
+
+
+def test_the_first_segment_that_the_only_backup_needs_is_missed_though_nothing_lies_before_it() -> None:
+    assert needed(held(full(5, 6)), {5, 6, 7}) == []
+    (hole,) = needed(held(full(5, 6)), {6, 7})
+    assert (hole.first, hole.last, hole.count) == (segment(5), segment(5), 1)
+
+
+def test_all_that_the_only_backup_needs_is_missed_though_nothing_is_left() -> None:
+    (hole,) = needed(held(full(5, 6)), set())
+    assert (hole.first, hole.last, hole.count) == (segment(5), segment(6), 2)
+    (last,) = needed(held(full(5, 6)), {5})
+    assert last.first == segment(6)
+
+
+def test_a_backup_of_another_database_needs_nothing_of_this_archive() -> None:
+    assert needed(held(full(5, 6, database_id=2), full(7, 7)), {7, 8}) == []
+
+
+def test_a_hole_that_grows_is_declared_for_what_is_new_in_it() -> None:
+    known = Breach(segment(5), segment(6), 2, NOW, NOW, NOW, "healed")
+    grown = Hole(segment(3), segment(4), segment(8), 5)
+    before, after = breach.fresh([grown], [known], segment_bytes=SEGMENT_BYTES)
+    assert before == Hole(segment(3), segment(4), segment(4), 1)
+    assert after == Hole(segment(3), segment(7), segment(8), 2)
+    assert breach.fresh([Hole(segment(4), segment(5), segment(6), 2)], [known], segment_bytes=SEGMENT_BYTES) == []
+
+
+def test_nothing_is_restorable_when_the_first_backup_lost_its_own_wal() -> None:
+    lost = Breach(segment(5), segment(5), 1, NOW, NOW - timedelta(hours=1))
+    assert breach.latest(lost, held(full(5, 5))) is None
+    earlier = full(2, 3, ended_at=NOW - timedelta(hours=2))
+    assert breach.latest(lost, held(earlier, full(5, 5))) == lost.lost_from
+
+
+def test_a_backup_without_any_heartbeat_before_the_hole_is_restorable_to_its_own_end() -> None:
+    lost = Breach(segment(5), segment(5), 1, NOW, NOW - timedelta(hours=9))
+    assert breach.latest(lost, held(full(3, 4))) == NOW + timedelta(seconds=1)
