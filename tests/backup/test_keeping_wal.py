@@ -1,4 +1,4 @@
-"""WAL that is lost where no gap shows it: on a real archiving cluster."""
+"""WAL that is lost where no gap shows it, and WAL that waits for nobody: on a real archiving cluster."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,6 +8,7 @@ import pytest
 from services.backup.domain.schedule import Task
 from tests.support.backup import Archived
 from tests.support.keeping import Keeper, keeper
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -56,3 +57,25 @@ async def test_a_hole_that_grows_after_it_was_healed_is_found_again(one: Keeper)
     await one.kept.watch.look()
     assert (await one.kept.watch.look()).broken
     assert [breach.last for breach in one.kept.watch.open] == [healing.wal_start]
+
+
+async def test_a_segment_that_the_server_does_not_end_by_itself_is_ended(one: Keeper) -> None:
+    # After a clean start PostgreSQL 15 looks at archive_timeout only once checkpoint_timeout has passed.
+    await one.full()
+    await one.advance()
+    with one.archived.cluster.admin(one.archived.cluster.database) as connection:
+        connection.execute("UPDATE backup.heartbeats SET created_at = created_at - interval '3 minutes'")
+    beat = await one.heartbeats.beat()
+    assert beat is not None
+
+    async def archived() -> bool:
+        await one.kept.watch.look()  # does nothing while the server still has something to archive
+        return (await one.engine.inspect()).archive_max >= beat.wal
+
+    await until(archived, "archiving of the segment that nobody had ended")
+    before = await one.heartbeats.beat()
+    assert before is not None
+    await one.kept.watch.look()
+    with one.archived.cluster.admin(one.archived.cluster.database) as connection:
+        row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
+    assert row == (before.wal,)

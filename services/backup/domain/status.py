@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.backup.domain import forecast, heartbeat
 from services.backup.domain.backup import Backup
@@ -13,6 +13,8 @@ from services.backup.domain.plan import STOP_PRECISION, segments_between
 from services.backup.domain.repository import Repository
 
 RECENT = 10
+SEGMENT_AT_MOST = timedelta(minutes=2)
+"""From a heartbeat to the end of its segment: archive_timeout is one minute, and the archive takes some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,16 @@ def window(repository: Repository | None, beats: Sequence[Beat], *, now: datetim
     newest = max([repository.backups[-1].ended_at + STOP_PRECISION, *(beat.created_at for beat in archived[-1:])])
     exposure = max(0.0, (now - newest).total_seconds())
     return Window(repository.backups[0].ended_at + STOP_PRECISION, newest, exposure, recent)
+
+
+def stuck(repository: Repository, beats: Sequence[Beat], *, waiting: int) -> bool:
+    """Whether the server has to be told to end its segment: it should have by itself, and nothing waits to be archived.
+
+    After a clean start PostgreSQL 15 looks at archive_timeout only once checkpoint_timeout has passed, so that an idle
+    server would keep its newest heartbeats to itself for as long. Source: its checkpointer.c, CheckpointerMain.
+    """
+    archived = [beat.created_at for beat in beats if heartbeat.archived(beat, repository.archive_max)]
+    return bool(archived) and not waiting and beats[-1].created_at - archived[-1] >= SEGMENT_AT_MOST
 
 
 def behind(beats: Sequence[Beat], remembered: int) -> bool:

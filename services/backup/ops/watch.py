@@ -25,7 +25,7 @@ from services.backup.domain.exposure import Sample, minute
 from services.backup.domain.listing import Listing
 from services.backup.domain.repository import Repository
 from services.backup.domain.retention import CEILING
-from services.backup.domain.status import Window, window
+from services.backup.domain.status import Window, stuck, window
 from services.backup.domain.wal import SEGMENT_BYTES, Hole
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.evidence import Evidence
@@ -33,6 +33,7 @@ from services.backup.ops.exposures import Exposures
 from services.backup.ops.heartbeats import Heartbeats
 from services.backup.ops.keeping_figures import KeepingFigures
 from services.backup.store import archiver
+from services.backup.store import heartbeats as rows
 from services.backup.store.archiver import Archiver
 
 _log = log.get(__name__)
@@ -113,8 +114,11 @@ class Watch:
             await self._heal(held)
             if self._due():
                 await self._list(held)
+        beats = await self._heartbeats.recent()
+        if held is not None and server is not None and server.on and stuck(held, beats, waiting=server.waiting):
+            await self._end_segment()
         # A store that is away makes nothing younger: what was known last is what counts.
-        seen = self.limited(window(self._held, await self._heartbeats.recent(), now=self._now()))
+        seen = self.limited(window(self._held, beats, now=self._now()))
         restorable = self._held is None or seen.latest is not None
         waiting = server.waiting if server else None
         sample = Sample(minute(self._now()), seen.exposure_seconds, waiting, bool(self.open))
@@ -162,6 +166,15 @@ class Watch:
             return None
         self._segment_bytes = found.segment_bytes
         return found
+
+    async def _end_segment(self) -> None:
+        try:
+            async with self._db.begin(_WHO) as tx:
+                ended = await rows.switch_wal(tx)
+        except AppError as error:
+            _log.warning("segment_not_ended", reason=error.reason, fault=error.message)
+            return
+        _log.warning("segment_ended", wal=ended)
 
     def _due(self) -> bool:
         """Whether to list all objects now: a period has passed, the clock went back, or there is a suspicion."""
