@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from libs.observability import log
+
 T = TypeVar("T")
+
+_log = log.get(__name__)
 
 
 def write(path: Path, text: str) -> None:
@@ -40,6 +44,13 @@ class Journal(Generic[T]):
     def save(self, id: str, document: Mapping[str, Any]) -> None:
         """Keep *document*; durable when this returns."""
         write(self.directory / f"{id}.json", json.dumps(document, indent=1) + "\n")
+
+    def keep(self, id: str, document: Mapping[str, Any]) -> None:
+        """As save, for work that has to go on when the disk is full: then the log alone tells of it."""
+        try:
+            self.save(id, document)
+        except OSError as error:
+            _log.error("journal_not_written", journal=self.directory.name, id=id, fault=error.strerror)
 
     def remove(self, id: str) -> None:
         """Forget the document; harmless when there is none."""

@@ -13,7 +13,7 @@ from services.backup.adapters.engine import Engine
 from services.backup.adapters.exclusive import Exclusive
 from services.backup.adapters.journal import Journal
 from services.backup.domain.backup import Backup
-from services.backup.domain.errors import BackupNotFound, EngineFailed, Interrupted
+from services.backup.domain.errors import BackupNotFound, EngineAway, EngineFailed, Interrupted
 from services.backup.domain.progress import State
 from services.backup.domain.repository import BackupType, Repository
 from services.backup.ops.attester import Attester
@@ -138,7 +138,7 @@ class Backups:
                 continue
             gone = Interrupted("The service ended while the backup was running.")
             failed = backup.failed(gone, now=self._now())
-            self._journal.save(id, failed.to_json())
+            self._journal.keep(id, failed.to_json())
             self._board.seed(id, failed)
 
     async def attest(self) -> None:
@@ -155,7 +155,14 @@ class Backups:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _keep(self, backup: Backup) -> None:
-        self._journal.save(backup.id, backup.to_json())
+        try:
+            self._journal.save(backup.id, backup.to_json())
+        except OSError as error:
+            raise EngineAway(
+                f"No backup was begun, for its journal cannot be written: {error.strerror}. Make room in"
+                f" {self._journal.directory}.",
+                fault=error.strerror,
+            ) from error
         self._board.put(backup.id, backup)
 
     async def _run(self, backup: Backup, lock: Exclusive) -> None:
@@ -172,9 +179,11 @@ class Backups:
             ended = backup.failed(EngineFailed(f"Unexpected fault: {type(error).__name__}."), now=self._now())
         finally:
             await lock.free()
-        self._journal.save(ended.id, ended.to_json())
-        await self._attester.backup(ended)
-        self._board.put(ended.id, ended)
+        try:
+            self._journal.keep(ended.id, ended.to_json())
+            await self._attester.backup(ended)
+        finally:
+            self._board.put(ended.id, ended)  # whatever happens: the scheduler waits for it
 
     def _progress(self, backup: Backup, percent: float) -> None:
         self._board.put(backup.id, replace(backup, progress_percent=int(percent)))

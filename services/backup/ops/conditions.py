@@ -27,9 +27,9 @@ class Conditions:
         if before is None:
             _log.error("condition", condition=name.value, severity=severity.value, text=text, remedy=remedy)
         if condition != before:
-            self._journal.save(name.value, condition.to_json())
             self._standing[name] = condition
             self._gauge.labels(name.value).set(1)
+            self._journal.keep(name.value, condition.to_json())
 
     def clear(self, name: Name) -> None:
         """*name* does not stand any more; harmless when it did not."""

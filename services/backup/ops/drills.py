@@ -18,7 +18,13 @@ from services.backup.adapters.place import Place
 from services.backup.domain import forecast
 from services.backup.domain import plan as planning
 from services.backup.domain.drill import PHASES, Drill, Kind, phases
-from services.backup.domain.errors import DrillNotFound, Interrupted, TargetBeforeFirstBackup, TargetNotArchived
+from services.backup.domain.errors import (
+    DiskShort,
+    DrillNotFound,
+    Interrupted,
+    TargetBeforeFirstBackup,
+    TargetNotArchived,
+)
 from services.backup.domain.plan import Plan
 from services.backup.domain.plan_lsn import plan_lsn
 from services.backup.domain.progress import State
@@ -94,7 +100,7 @@ class Drills:
             began = replace(wanted, scheduled=scheduled, target_lsn=lsn).entered("select", now=self._now())
             chosen = await self._select(began)
             drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))
-            self._keep(drill)
+            self._begin(drill)
         except BaseException:
             lock.free()
             raise
@@ -207,11 +213,23 @@ class Drills:
         failed = replace(failed, system_id=found.system_id, log_digest=found.log_digest)
         removed = place.remove()
         ended = failed.left(now=self._now(), well=removed).ended(now=self._now())
-        self._journal.save(ended.id, ended.to_json())
+        self._journal.keep(ended.id, ended.to_json())
         return ended
 
+    def _begin(self, drill: Drill) -> None:
+        try:
+            self._journal.save(drill.id, drill.to_json())
+        except OSError as error:
+            raise DiskShort(
+                f"No drill was begun, for its journal cannot be written: {error.strerror}. Make room in"
+                f" {self._journal.directory}.",
+                fault=error.strerror,
+            ) from error
+        self._board.put(drill.id, drill)
+
     def _keep(self, drill: Drill) -> None:
-        self._journal.save(drill.id, drill.to_json())
+        """A disk that fills while a drill runs must not keep it from removing its copy: that is what makes room."""
+        self._journal.keep(drill.id, drill.to_json())
         self._board.put(drill.id, drill)
 
     async def _follow(self, run: Run, lock: EngineLock) -> None:
@@ -219,8 +237,10 @@ class Drills:
             ended = await run.to_the_end()
         finally:
             lock.free()
-        self._journal.save(ended.id, ended.to_json())
-        await self._attester.drill(ended)
-        self._board.put(ended.id, ended)
+        try:
+            self._journal.keep(ended.id, ended.to_json())
+            await self._attester.drill(ended)
+        finally:
+            self._board.put(ended.id, ended)  # whatever happens: somebody may watch it
         self._figures.ended(ended)
         await self._recorder.mirror(ended)

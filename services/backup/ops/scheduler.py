@@ -215,7 +215,7 @@ class Scheduler:
     def _keep(self, due: Due, *, again: bool, fault: str) -> None:
         attempt = schedule.tried(self.attempts.get(due.task), due, now=self._now(), again=again, fault=fault)
         self.attempts[due.task] = attempt
-        self._journal.save(due.task.value, attempt.to_json())
+        self._journal.keep(due.task.value, attempt.to_json())
         self._figures.attempted(due.task, attempt)
         if attempt.ok:
             self._conditions.clear(_FAILING[due.task])

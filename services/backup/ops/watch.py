@@ -248,7 +248,7 @@ class Watch:
         self._tell()
 
     def _keep(self, breach: Breach) -> None:
-        self._journal.save(breach.id, breach.to_json())
+        self._journal.keep(breach.id, breach.to_json())
         self._breaches[breach.id] = breach
         self._tell()
 
