@@ -27,13 +27,20 @@ def drill() -> None:
     """Restore into an isolated copy and prove it, through the local operator socket."""
 
 
+def _given(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """What a script gave; an empty variable of it is no wish for the default."""
+    if value == "":
+        raise click.BadParameter("is empty: a drill must not guess", param=option)
+    return value
+
+
 @drill.command()
 @click.option(
-    "--time", "at", default="", help="Moment to restore to, ISO 8601 with an offset. Default: end of the archive."
+    "--time", "at", callback=_given, help="Moment to restore to, ISO 8601 with an offset. Default: end of the archive."
 )
-@click.option("--between", default=0, help="Restore to a moment after heartbeat N and before N + 1.")
-@click.option("--lsn", default="", help="Place in the WAL to restore to, e.g. 0/3000148.")
-@click.option("--backup", default="", help="Backup to restore. Default: the newest that ends before the moment.")
+@click.option("--between", type=click.IntRange(min=1), help="Restore to a moment after heartbeat N and before N + 1.")
+@click.option("--lsn", callback=_given, help="Place in the WAL to restore to, e.g. 0/3000148.")
+@click.option("--backup", callback=_given, help="Backup to restore. Default: the newest that ends before the moment.")
 @click.option(
     "--kind",
     type=click.Choice(["light", "deep"]),
@@ -44,7 +51,15 @@ def drill() -> None:
 @json_option
 @socket_option
 def run(
-    at: str, between: int, lsn: str, backup: str, kind: str | None, full: bool, wait: bool, as_json: bool, path: str
+    at: str | None,
+    between: int | None,
+    lsn: str | None,
+    backup: str | None,
+    kind: str | None,
+    full: bool,
+    wait: bool,
+    as_json: bool,
+    path: str,
 ) -> None:
     """Run a drill; exit code 0 only when no check was answered wrongly."""
     if sum(map(bool, (at, between, lsn))) > 1:
