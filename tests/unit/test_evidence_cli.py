@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -89,6 +91,29 @@ def test_any_other_file_is_told_to_be_none_and_never_a_traceback(file: Path, con
     done = verified(file)
     assert done.exit_code == 1
     assert "NOT what was signed" in done.stderr
+
+
+def test_a_file_without_end_is_refused_and_does_not_take_all_memory(file: Path) -> None:
+    program = "from holdfast.cli import main; main()"
+    words = ["evidence", "verify", "/dev/zero", "--key", str(file.with_name("key.pem"))]
+    done = subprocess.run(
+        ["prlimit", f"--as={1 << 30}", sys.executable, "-c", program, *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "NOT what was signed: line 1: the line is cut off" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refusal_does_not_write_what_a_terminal_would_obey(file: Path) -> None:
+    key = f'"key":"{SIGNER.id}"'.encode()
+    file.write_bytes(file.read_bytes().replace(key, rb'"key":"\u001b[2K\u001b[1Aall is well"', 1))
+    record = json.loads(file.read_bytes().splitlines()[0])
+    rest = file.read_bytes().partition(b"\n")[2]
+    file.write_bytes(json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + rest)
+    done = verified(file)
+    assert done.exit_code == 1
+    assert "signed with another key (?[2K?[1Aall is well)" in done.stderr
 
 
 HOSTILE = '<script>alert("1")</script>\' onload=x &amp;'

@@ -89,7 +89,7 @@ def export(output: Path, customer: bool, title: str, force: bool, as_json: bool,
         keys = format.parse_keys(_receive(path, file, customer))
         file.seek(0)
         try:
-            found = format.verify(file, keys)
+            found = format.verify(format.lines_of(file), keys)
         except format.NotEvidence as fault:
             raise Disproved(
                 f"What the service sent is not whole evidence ({fault}). {output} was not written."
@@ -125,7 +125,7 @@ def verify(file: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
         raise click.UsageError(f"The key cannot be used: {fault}.") from None
     try:
         with file.open("rb") as lines:
-            found = format.verify(lines, keys)
+            found = format.verify(format.lines_of(lines), keys)
     except format.NotEvidence as fault:
         if as_json:
             print_json({"ok": False, "file": str(file), "line": fault.line, "fault": fault.fault})

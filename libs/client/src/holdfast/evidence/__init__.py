@@ -22,11 +22,12 @@ for customers leaves it out, and its chain and signatures hold as before; the sa
 - `Chain`: follows records one by one
 - `verify`: a whole export to its `Summary`; `NotEvidence` says which line is wrong, and how
 - `canonical`, `digest`, `commitment`: the bytes
+- `lines_of`: the lines of a file, none longer than memory allows
 - `parse_keys`, `key_id`: public keys as PEM
 """
 
 from holdfast.evidence.chain import Chain, NotEvidence, Record
-from holdfast.evidence.export import Summary, verify
+from holdfast.evidence.export import Summary, lines_of, verify
 from holdfast.evidence.form import NOTHING, RECORD, TRAILER, canonical, commitment, digest
 from holdfast.evidence.keys import key_id, parse_keys, public_pem
 
@@ -42,6 +43,7 @@ __all__ = [
     "commitment",
     "digest",
     "key_id",
+    "lines_of",
     "parse_keys",
     "public_pem",
     "verify",

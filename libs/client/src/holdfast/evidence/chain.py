@@ -89,7 +89,7 @@ def check_signature(keys: Keys, key: str, signature: Any, signed: bytes) -> None
     """Raise NotEvidence unless *signature*, lower-case hex, is that of *signed* by the key of this id."""
     known = keys.get(key)
     if known is None:
-        raise NotEvidence(f"signed with another key ({key[:64]}) than {', '.join(keys)}")
+        raise NotEvidence(f"signed with another key ({printable(key[:64])}) than {', '.join(keys)}")
     try:
         raw = bytes.fromhex(signature)
         if raw.hex() != signature:
@@ -97,6 +97,11 @@ def check_signature(keys: Keys, key: str, signature: Any, signed: bytes) -> None
         known.verify(raw, signed)
     except (ValueError, TypeError, InvalidSignature):
         raise NotEvidence("the signature is not right: something was changed") from None
+
+
+def printable(text: str) -> str:
+    """*text* from a file that nobody vouches for, without what a terminal would obey."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _internal(value: Mapping[str, Any], expected: str) -> Mapping[str, Any] | None:

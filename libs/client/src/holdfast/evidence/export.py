@@ -1,9 +1,9 @@
 """A whole export, judged offline."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from holdfast.evidence.chain import Chain, NotEvidence, Record, check_signature, opened, shaped
 from holdfast.evidence.form import TRAILER, canonical
@@ -29,6 +29,15 @@ class Summary:
     last_good_drill: Record | None
     failures_since: tuple[Record, ...]
     records: tuple[Record, ...]
+
+
+LONGEST = 16 << 20
+"""Bytes of a line; a record is some kilobytes."""
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of *file*; one that is too long for a record comes as a piece without its newline, which is no line."""
+    return iter(lambda: file.readline(LONGEST), b"")
 
 
 def verify(lines: Iterable[bytes], keys: Keys) -> Summary:
