@@ -208,8 +208,13 @@ class Scheduler:
         if not fulls:
             return
         self._conditions.clear(Name.REPOSITORY_EMPTIED)
-        failed = [one.ended_at for task, one in self.attempts.items() if task in _TYPES and not one.ok]
-        if failed and max(failed) < max(one.ended_at for one in held.backups if one.good):
+        failed = {task: one.ended_at for task, one in self.attempts.items() if task in _TYPES and not one.ok}
+        # Only a full backup makes up for one that failed.
+        since = {
+            Task.FULL: fulls[-1].ended_at,
+            Task.DIFFERENTIAL: max(one.ended_at for one in held.backups if one.good),
+        }
+        if failed and all(at < since[task] for task, at in failed.items()):
             self._conditions.clear(Name.BACKUP_FAILING)
 
     def _keep(self, due: Due, *, again: bool, fault: str) -> None:
@@ -218,7 +223,9 @@ class Scheduler:
         self._journal.keep(due.task.value, attempt.to_json())
         self._figures.attempted(due.task, attempt)
         if attempt.ok:
-            self._conditions.clear(_FAILING[due.task])
+            full = self.attempts.get(Task.FULL)
+            if due.task is not Task.DIFFERENTIAL or full is None or full.ok:
+                self._conditions.clear(_FAILING[due.task])
             return
         _log.error("task_failed", task=due.task.value, failures=attempt.failures, again=again, fault=fault)
         outlook = "It is tried again by itself." if again else "It is not tried again soon: a person has to look at it."

@@ -1,0 +1,37 @@
+"""Failures of the schedule stand until what failed has been made up for."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.backup.domain.schedule import Task
+from tests.support.backup import Archived
+from tests.support.keeping import Keeper, keeper, wrapper
+
+
+@pytest.fixture
+async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    made = keeper(own_cluster, "one")
+    yield made
+    await made.database.stop()
+
+
+async def test_a_differential_backup_does_not_hide_that_the_full_one_fails(one: Keeper) -> None:
+    await one.full()
+    program = wrapper(one.archived.base)
+    sound = program.read_text(encoding="utf-8")
+    program.write_text(sound.replace("exec", 'case "$*" in *--type=full*) exit 26;; esac\nexec'), encoding="utf-8")
+    try:
+        one.kept.scheduler.ask(Task.FULL)
+        assert await one.kept.scheduler.look() is Task.FULL
+        assert "full: " in one.conditions()["backup_failing"]
+        one.kept.scheduler.ask(Task.DIFFERENTIAL)
+        assert await one.kept.scheduler.look() is Task.DIFFERENTIAL
+        assert one.kept.scheduler.attempts[Task.DIFFERENTIAL].ok
+        await one.kept.scheduler.look()
+        assert "full: " in one.conditions()["backup_failing"]
+    finally:
+        program.write_text(sound, encoding="utf-8")
+    one.kept.scheduler.ask(Task.FULL)
+    assert await one.kept.scheduler.look() is Task.FULL
+    assert one.conditions() == {}
