@@ -91,4 +91,6 @@ def test_something_reached_from_inside_fails_the_check() -> None:
     assert [check.ok for check in reached] == [False, True]
     assert [check.ok for check in listening] == [True, False]
     assert [check.ok for check in unanswered] == [False, False]
+    (unproved, _) = questions.judge_reach(asked, [*shut, *silent], shut)
+    assert (unproved.made, unproved.ok) == (False, False)  # the control answers nowhere either
     assert [check.check for check in questions.judge_reach([], silent, [])] == ["isolation_no_network"]

@@ -11,7 +11,7 @@ from services.backup.adapters.copy import Copy
 from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.rung import rung
 from services.backup.domain import verdict
-from services.backup.domain.drill import Check
+from services.backup.domain.drill import Check, not_made
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.plan import Plan
 from services.backup.domain.verdict import Recovered
@@ -136,4 +136,9 @@ def judge_reach(asked: Sequence[str], inside: Sequence[str], outside: Sequence[s
     network = Check("isolation_no_network", silent, 2, seen)
     if not asked:
         return [network]
+    if not reached and not control:
+        return [
+            not_made("isolation_production_unreachable", "nothing answers outside either: nothing is proved"),
+            network,
+        ]
     return [Check("isolation_production_unreachable", len(answered) == len(asked), len(asked), detail), network]
