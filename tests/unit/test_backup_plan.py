@@ -88,6 +88,22 @@ def test_a_target_that_nothing_can_prove_is_refused() -> None:
         planning.named(held, "Z")
 
 
+def test_a_refused_moment_is_named_with_what_to_do_next() -> None:
+    held = repository(stored("A", 10))
+    with pytest.raises(TargetNotArchived, match=r"T.*Z lies in the future: here it is .*holdfast recovery status"):
+        planning.plan(held, BEATS, target=NOW + timedelta(seconds=1), wanted=None, now=NOW)
+    with pytest.raises(TargetBeforeFirstBackup, match=r"the oldest backup, A, ended at .*holdfast backup list"):
+        planning.plan(held, BEATS, target=at(5), wanted=None, now=NOW)
+    with pytest.raises(TargetBeforeFirstBackup, match=r"backup, A, ended at .*, or an older backup"):
+        planning.plan(held, BEATS, target=at(5), wanted=stored("A", 10), now=NOW)
+    with pytest.raises(TargetNotArchived, match=r"follows .*Z, .*holdfast recovery status --advance"):
+        planning.plan(held, BEATS[:1], target=at(35), wanted=None, now=NOW)
+    with pytest.raises(NoBackup, match="holdfast backup create"):
+        planning.plan(repository(), BEATS, target=at(35), wanted=None, now=NOW)
+    with pytest.raises(BackupNotFound, match="no backup Z: `holdfast backup list`"):
+        planning.named(held, "Z")
+
+
 def test_the_end_of_the_archive_asks_for_every_archived_beat() -> None:
     held = repository(stored("A", 10), newest=4)
     assert planning.plan(held, BEATS, target=None, wanted=None, now=NOW) == planning.Plan("A", 100, None, 4, None, None)

@@ -64,6 +64,11 @@ def test_a_recovery_that_did_not_stop_at_its_target_fails_the_check(seen: Recove
     assert not verdict.recovery(PLAN, seen).ok
 
 
+def test_a_copy_in_which_no_commit_was_replayed_says_so_in_words() -> None:
+    found = verdict.recovery(replace(PLAN, stop_at=None), replace(GOOD, last_replayed_at=None))
+    assert (found.ok, found.detail) == (True, "stopped at 0/2, no commit was replayed, timeline 2")
+
+
 def test_at_the_end_of_the_archive_more_beats_are_welcome_and_fewer_are_not() -> None:
     to_the_end = Plan("A", 1, None, 2, None, None)
     assert verdict.heartbeats(to_the_end, GOOD, KEY).ok

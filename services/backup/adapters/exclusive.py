@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from libs.observability import log
-from services.backup.adapters.lock import EngineLock
+from services.backup.adapters.lock import WAIT, EngineLock
 from services.backup.domain.errors import BackupBusy
 
 _log = log.get(__name__)
@@ -65,7 +65,7 @@ class Exclusive:
         try:
             answer = await (await session.execute("SELECT pg_try_advisory_lock(%s)", [self._key])).fetchone()
             if answer is None or not answer[0]:
-                raise BackupBusy(f"Busy: {await self._holder(session)}.", holder="another host")
+                raise BackupBusy(f"Busy: {await self._holder(session)}. {WAIT}", holder="another host")
         except BaseException as error:
             await session.close()
             if isinstance(error, psycopg.Error):

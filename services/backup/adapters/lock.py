@@ -6,6 +6,8 @@ from pathlib import Path
 
 from services.backup.domain.errors import BackupBusy
 
+WAIT = "Wait for its end: `holdfast backup list` and `holdfast drill list` show what runs."
+
 
 class EngineLock:
     """An exclusive flock on a file. Source: flock(2)."""
@@ -22,7 +24,7 @@ class EngineLock:
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
             os.close(handle)
-            raise BackupBusy(f"Busy: {holder} is running.", holder=holder) from None
+            raise BackupBusy(f"Busy: {holder} is running. {WAIT}", holder=holder) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, what.encode(), 0)
         self._handle = handle

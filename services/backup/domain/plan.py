@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from services.backup.domain import heartbeat
 from services.backup.domain.errors import (
@@ -21,6 +21,7 @@ COMMIT_WINDOW = timedelta(seconds=1)
 STOP_PRECISION = timedelta(seconds=1)
 # Room for replayed WAL, temporary files and the log, beside the copy itself.
 SPARE_BYTES = 512 << 20
+NOTHING_HELD = "The repository holds no backup. Take one: holdfast backup create --type full"
 _GROWTH = 1.2
 
 
@@ -59,11 +60,16 @@ def plan(
     TargetBeforeFirstBackup and TargetNotArchived.
     """
     if not repository.backups:
-        raise NoBackup("The repository holds no backup.")
+        raise NoBackup(NOTHING_HELD)
     if target is None:
         return _to_the_end(repository, beats, wanted)
     if target > now:
-        raise TargetNotArchived("The target lies in the future.", target=target.isoformat())
+        raise TargetNotArchived(
+            f"{told(target)} lies in the future: here it is {told(now)}. Choose a moment that has passed: `holdfast"
+            " recovery status` says up to when one can be restored.",
+            target=told(target),
+            now=told(now),
+        )
     before = [beat for beat in beats if beat.created_at <= target]
     chosen = _ending_before(repository, target, heartbeat.position(before[-1].lsn) if before else 0, wanted)
     return _between_beats(chosen, repository.archive_max, beats, target)
@@ -73,7 +79,10 @@ def _to_the_end(repository: Repository, beats: Sequence[Beat], wanted: Stored | 
     chosen = wanted or repository.backups[-1]
     known = [beat.sequence for beat in beats if heartbeat.archived(beat, repository.archive_max)]
     if not known:
-        raise TargetNotArchived("No heartbeat is archived yet, so the copy could not be judged.")
+        raise TargetNotArchived(
+            "No heartbeat is archived yet, so the copy could not be judged. Run `holdfast recovery status --advance`"
+            " and try again."
+        )
     segments = segments_between(chosen.wal_start, repository.archive_max)
     return Plan(chosen.label, chosen.database_bytes, None, max(known), None, None, chosen.damaged, segments)
 
@@ -88,17 +97,39 @@ def _ending_before(repository: Repository, target: datetime, passed: int, wanted
     if wanted is not None:
         fitting = [backup for backup in fitting if backup.label == wanted.label]
     if not fitting:
-        raise TargetBeforeFirstBackup("No backup ends before the target.", target=target.isoformat())
+        raise _too_early(wanted or repository.backups[0], target, chosen=wanted is not None)
     return fitting[-1]
+
+
+def _too_early(first: Stored, target: datetime, *, chosen: bool) -> TargetBeforeFirstBackup:
+    """first: the oldest backup, or the one that was *chosen*."""
+    which, other = ("backup", ", or an older backup") if chosen else ("the oldest backup", "")
+    ended = told(first.ended_at + STOP_PRECISION)
+    return TargetBeforeFirstBackup(
+        f"Nothing restores {told(target)}: {which}, {first.label}, ended at {ended}. Choose a moment after that{other};"
+        " `holdfast backup list` shows each.",
+        target=told(target),
+        backup=first.label,
+        ended=ended,
+    )
 
 
 def _between_beats(chosen: Stored, archive_max: str, beats: Sequence[Beat], target: datetime) -> Plan:
     before = [beat for beat in beats if beat.created_at <= target]
     after = [beat for beat in beats if beat.created_at > target]
     if not after or not heartbeat.archived(after[0], archive_max):
-        raise TargetNotArchived("No archived heartbeat follows the target.", target=target.isoformat())
+        raise TargetNotArchived(
+            f"No archived heartbeat follows {told(target)}, so the copy could not be judged. Choose an earlier moment,"
+            " or run `holdfast recovery status --advance` and try again.",
+            target=told(target),
+        )
     if not before:
-        raise TargetBeforeFirstBackup("No heartbeat precedes the target.", target=target.isoformat())
+        raise TargetBeforeFirstBackup(
+            f"No heartbeat precedes {told(target)}, so the copy could not be judged: the first one is of"
+            f" {told(after[0].created_at)}. Choose a moment after that.",
+            target=told(target),
+            first=told(after[0].created_at),
+        )
     newest = before[-1]
     committing = target - newest.created_at < COMMIT_WINDOW and newest.sequence > 1
     at_least = newest.sequence - 1 if committing else newest.sequence
@@ -131,7 +162,7 @@ def some_moment(repository: Repository, beats: Sequence[Beat], fraction: float) 
     beats: production's newest ones, ascending. Raises NoBackup and TargetNotArchived.
     """
     if not repository.backups:
-        raise NoBackup("The repository holds no backup.")
+        raise NoBackup(NOTHING_HELD)
     first = repository.backups[0].ended_at + STOP_PRECISION
     archived = [beat for beat in beats if heartbeat.archived(beat, repository.archive_max)]
     if not archived or archived[-1].created_at <= first:
@@ -151,7 +182,14 @@ def named(repository: Repository, label: str) -> Stored:
     for backup in repository.backups:
         if backup.label == label:
             return backup
-    raise BackupNotFound("No such backup.", backup=label)
+    raise BackupNotFound(
+        f"The repository holds no backup {label}: `holdfast backup list` shows each.", backup=label
+    )  # fmt: skip
+
+
+def told(at: datetime) -> str:
+    """A moment as operators write it, in UTC."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def room(free_bytes: int, database_bytes: int, *, spare_bytes: int = SPARE_BYTES) -> None:

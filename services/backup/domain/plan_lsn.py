@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from services.backup.domain import heartbeat
 from services.backup.domain.errors import NoBackup, TargetBeforeFirstBackup, TargetNotArchived
 from services.backup.domain.heartbeat import Beat, position
-from services.backup.domain.plan import Plan, segments_between
+from services.backup.domain.plan import NOTHING_HELD, Plan, segments_between
 from services.backup.domain.repository import Repository, Stored
 
 # A beat's commit follows its lsn by what other sessions write in the same milliseconds.
@@ -24,13 +24,16 @@ def plan_lsn(repository: Repository, beats: Sequence[Beat], *, lsn: str, wanted:
     TargetBeforeFirstBackup and TargetNotArchived.
     """
     if not repository.backups:
-        raise NoBackup("The repository holds no backup.")
+        raise NoBackup(NOTHING_HELD)
     target = position(lsn)
     before = [beat for beat in beats if position(beat.lsn) <= target]
     after = [beat for beat in beats if position(beat.lsn) > target]
     chosen = _ending_before(repository, lsn, wanted)
     if not before:
-        raise TargetBeforeFirstBackup(f"No heartbeat precedes {lsn}, so the copy could not be judged.", target=lsn)
+        raise TargetBeforeFirstBackup(
+            f"No heartbeat precedes {lsn}, so the copy could not be judged. Choose a later place, or a moment.",
+            target=lsn,
+        )
     newest = before[-1]
     if not after or not heartbeat.archived(after[0], repository.archive_max):
         raise TargetNotArchived(
@@ -69,7 +72,12 @@ def _ending_before(repository: Repository, lsn: str, wanted: Stored | None) -> S
     own = [one for one in repository.backups if one.database_id == repository.database_id and one.stop_lsn]
     asked = own if wanted is None else [one for one in own if one.label == wanted.label]
     if not asked:
-        raise TargetBeforeFirstBackup("No such backup is of the database that runs now.", target=lsn)
+        which = f"Backup {wanted.label} is not" if wanted else "No backup is"
+        raise TargetBeforeFirstBackup(
+            f"{which} of the database that runs now, and {lsn} means nothing in another one. Choose a moment, or"
+            " another backup: `holdfast backup list` shows each.",
+            target=lsn,
+        )
     fitting = [one for one in asked if one.stop_lsn <= position(lsn)]
     if not fitting:
         first = asked[0]

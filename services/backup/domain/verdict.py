@@ -72,7 +72,8 @@ def recovery(plan: Plan, seen: Recovered) -> Check:
             faults.append(f"WAL was replayed to {seen.last_replayed_lsn}, the target was {plan.stop_lsn}")
     if seen.beats and last is not None and last < seen.beats[-1].created_at:
         faults.append(f"the last replayed commit, {last}, precedes the newest heartbeat")
-    good = f"stopped at {seen.last_replayed_lsn}, last commit {last}, timeline {seen.timeline}"
+    commit = f"last commit {last}" if last else "no commit was replayed"
+    good = f"stopped at {seen.last_replayed_lsn}, {commit}, timeline {seen.timeline}"
     return Check("recovery_target", not faults, 1, "; ".join(faults) or good)
 
 

@@ -96,7 +96,7 @@ class Backups:
         for backup in await self.list():
             if id in (backup.id, backup.label):
                 return backup
-        raise BackupNotFound("No such backup.", backup=id)
+        raise BackupNotFound(f"There is no backup {id}: `holdfast backup list` shows each.", backup=id)
 
     def label(self, id: str) -> str:
         """The engine's label of the backup with our *id*; *id* itself when it is a label already, or unknown."""

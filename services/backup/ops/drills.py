@@ -113,7 +113,7 @@ class Drills:
         """By id. Raises DrillNotFound."""
         drill = self._board.get(id)
         if drill is None:
-            raise DrillNotFound("No such drill.", drill=id)
+            raise DrillNotFound(f"There is no drill {id}: `holdfast drill list` shows each.", drill=id)
         return drill
 
     def list(self) -> list[Drill]:
