@@ -87,6 +87,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         tools, drilled, lock, means.heartbeats, means.recorder, backups.label, figures, attester, now=now, ids=ids
     )  # fmt: skip
     kept = _keeping(config, means, backups)
+    drills.breaches = lambda: kept.watch.breaches
     recovery = _recovery(config, means, guard, backups, drills, kept)
     evidence_figures.show(means.metrics, means.evidence)
     forecast_figures.show(means.metrics, kept.watch, drills, now=now)

@@ -69,3 +69,26 @@ def test_nothing_is_restorable_when_the_first_backup_lost_its_own_wal() -> None:
 def test_a_backup_without_any_heartbeat_before_the_hole_is_restorable_to_its_own_end() -> None:
     lost = Breach(segment(5), segment(5), 1, NOW, NOW - timedelta(hours=9))
     assert breach.latest(lost, held(full(3, 4))) == NOW + timedelta(seconds=1)
+
+
+def test_nothing_is_restored_across_a_hole_and_everything_beside_it_is() -> None:
+    hour = timedelta(hours=1)
+    old, healing = full(2, 3, ended_at=NOW - 3 * hour), full(7, 8, ended_at=NOW)
+    lost = Breach(segment(5), segment(5), 1, NOW, NOW - 2 * hour, healing.ended_at, healing.label)
+    assert breach.blocking([lost], old, NOW - 2 * hour) is None
+    assert breach.blocking([lost], old, NOW - hour) is lost
+    assert breach.blocking([lost], old, NOW + hour) is lost
+    assert breach.blocking([lost], healing, NOW + hour) is None
+    still = Breach(segment(5), segment(5), 1, NOW, NOW - 2 * hour)
+    assert breach.blocking([still], old, NOW + hour) is still
+    assert breach.blocking([], old, NOW + hour) is None
+
+
+def test_a_full_backup_of_a_new_database_ends_the_breach_of_the_old_one() -> None:
+    lost = Breach(segment(500), segment(500), 1, NOW, NOW, database_id=1)
+    assert breach.healer(lost, held(full(2, 3))) is None
+    new = Repository(True, "ok", (full(2, 3, database_id=2),), "", "", None, database_id=2)
+    found = breach.healer(lost, new)
+    assert found is not None
+    assert found.database_id == 2
+    assert breach.healer(Breach(segment(500), segment(500), 1, NOW, NOW), new) is None

@@ -19,6 +19,7 @@ class Breach:
 
     lost_from: the newest heartbeat that can still be restored before the hole, None when none is known. lost_until: the
     end of the full backup that made later moments restorable again, None while there is none; healed_by: its label.
+    database_id: which of the stanza's databases wrote the segments; 0 when unknown.
     """
 
     first: str
@@ -28,6 +29,7 @@ class Breach:
     lost_from: datetime | None
     lost_until: datetime | None = None
     healed_by: str = ""
+    database_id: int = 0
 
     @property
     def id(self) -> str:
@@ -109,9 +111,21 @@ def latest(breach: Breach, held: Repository) -> datetime | None:
     return max(ends, default=None)
 
 
-def healer(last: str, held: Repository) -> Stored | None:
-    """The first good full backup that begins behind *last*, the end of a hole; None while there is none."""
+def blocking(known: Iterable[Breach], backup: Stored, target: datetime) -> Breach | None:
+    """The breach for which *backup* cannot be restored to *target*; None when none of *known* lies between them."""
+    for one in known:
+        later = one.lost_until is not None and backup.ended_at >= one.lost_until
+        if not later and (one.lost_from is None or target > one.lost_from):
+            return one
+    return None
+
+
+def healer(breach: Breach, held: Repository) -> Stored | None:
+    """The first good full backup that begins behind *breach*, or is of another database; None while there is none."""
+    last = breach.last
     for one in held.fulls():
+        if breach.database_id not in (0, one.database_id):
+            return one
         if one.wal_start[:8] >= last[:8] and _position(one.wal_start) > _position(last):
             return one
     return None

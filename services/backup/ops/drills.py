@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.place import Place
 from services.backup.domain import forecast
 from services.backup.domain import plan as planning
+from services.backup.domain.breach import Breach, blocking
 from services.backup.domain.drill import PHASES, Drill, Kind, phases
 from services.backup.domain.errors import (
     DiskShort,
@@ -42,7 +43,10 @@ _DRAWS = 20
 
 
 class Drills:
-    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label."""
+    """One drill at a time on this machine. label_of: our id of a backup, or a label, to the engine's label.
+
+    breaches: holes in the archive that are known; nothing is restored across one.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Drills:
         self._ids = ids
         self._board: Board[Drill] = Board()
         self._task: asyncio.Task[None] | None = None
+        self.breaches: Callable[[], Sequence[Breach]] = tuple
 
     @property
     def _engine(self) -> Engine:
@@ -167,6 +172,7 @@ class Drills:
             chosen = await self._any_moment(repository)
         else:
             chosen = await self._asked_for(repository, drill)
+        self._unbroken(repository, chosen)
         free = shutil.disk_usage(self._tools.drills_dir).free
         planning.room(free, chosen.database_bytes, spare_bytes=self._tools.spare_bytes)
         return chosen
@@ -193,10 +199,30 @@ class Drills:
             middle = planning.between(beats)
             try:
                 if middle is not None:
-                    return planning.plan(repository, beats, target=middle, wanted=None, now=self._now())
+                    chosen = planning.plan(repository, beats, target=middle, wanted=None, now=self._now())
+                    self._unbroken(repository, chosen)
+                    return chosen
             except (TargetBeforeFirstBackup, TargetNotArchived):
                 continue
         raise TargetNotArchived("No moment between two archived heartbeats was found after the oldest backup.")
+
+    def _unbroken(self, repository: Repository, chosen: Plan) -> None:
+        """Raises TargetNotArchived when WAL on the way is known to be lost. The end of the archive is always tried."""
+        target = chosen.stop_at or chosen.ended_before
+        lost = target and blocking(self.breaches(), planning.named(repository, chosen.label), target)
+        if not lost or target is None:
+            return
+        begin = planning.told(lost.lost_from) if lost.lost_from else "the oldest backup"
+        end = planning.told(lost.lost_until) if lost.lost_until else "now"
+        raise TargetNotArchived(
+            f"WAL segment {lost.first} is lost: {chosen.label} cannot be restored to {planning.told(target)}, nor"
+            f" anything between {begin} and {end}. Choose a moment outside of that, or a later backup.",
+            target=planning.told(target),
+            backup=chosen.label,
+            segment=lost.first,
+            begin=begin,
+            end=end,
+        )
 
     def _foretold(self, chosen: Plan) -> float | None:
         before = self._board.all()

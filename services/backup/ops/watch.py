@@ -212,7 +212,7 @@ class Watch:
         believed = [hole for hole in missing if hole.first in self._suspected]
         self._suspected = {hole.first for hole in missing} - {hole.first for hole in believed}
         for hole in believed:
-            await self._declare(hole)
+            await self._declare(hole, held.database_id)
         if believed:
             await self._heal(held)
         if self.open:
@@ -225,9 +225,10 @@ class Watch:
         except AppError:
             return frozenset()
 
-    async def _declare(self, hole: Hole) -> None:
+    async def _declare(self, hole: Hole, database_id: int) -> None:
         last = await self._heartbeats.within(hole.after)
-        found = Breach(hole.first, hole.last, hole.count, self._now(), last.created_at if last else None)
+        begin = last.created_at if last else None
+        found = Breach(hole.first, hole.last, hole.count, self._now(), begin, database_id=database_id)
         self._keep(found)
         _log.error("rpo_broken", first=found.first, last=found.last, segments=found.count)
         facts = {"outcome": "failed", "segments": found.count, "found_at": found.found_at, "lost_from": found.lost_from}
@@ -236,7 +237,7 @@ class Watch:
 
     async def _heal(self, held: Repository) -> None:
         for breach in self.open:
-            by = breaches.healer(breach.last, held)
+            by = breaches.healer(breach, held)
             if by is None:
                 continue
             ended = breach.healed(by)
