@@ -182,6 +182,21 @@ def test_a_missing_segment_fails_the_drill(operator: Operator, full: pb.Backup, 
     assert operator.drill().state == pb.STATE_SUCCEEDED
 
 
+def test_a_drill_that_lacks_the_wal_its_backup_begins_with_names_it(
+    operator: Operator, full: pb.Backup, archived: Archived
+) -> None:
+    made = operator.back_up(pb.BACKUP_TYPE_FULL)
+    operator.status(advance=True)
+    (hole,) = (archived.repository / "archive").rglob(f"{made.wal_start}-*")
+    aside = own(archived.state / "aside") / hole.name
+    hole.rename(aside)
+    failed = operator.drill(backup=made.name)
+    aside.rename(hole)
+    assert failed.state == pb.STATE_FAILED
+    assert f"WAL segment {made.wal_start}, which recovery asked for last, is not in the archive" in failed.error.message
+    assert operator.drill(backup=made.name).state == pb.STATE_SUCCEEDED
+
+
 @pytest.mark.control("B3", "status, backup list and drill work without the production database")
 def test_a_drill_works_while_the_production_database_is_down(
     operator: Operator, full: pb.Backup, archived: Archived

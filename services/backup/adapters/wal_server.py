@@ -7,6 +7,8 @@ import re
 from libs.errors import AppError
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.place import Place
+from services.backup.domain import wal
+from services.backup.domain.errors import EngineFailed
 
 _NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 _DESTINATIONS = ("pg_wal/RECOVERYXLOG", "pg_wal/RECOVERYHISTORY")
@@ -19,6 +21,7 @@ class WalServer:
     def __init__(self, engine: Engine, place: Place) -> None:
         self.fault: AppError | None = None
         self.fetched = 0
+        self._absent = ""
         self._engine = engine
         self._place = place
         self._server: asyncio.Server | None = None
@@ -32,6 +35,16 @@ class WalServer:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+
+    def explained(self, error: EngineFailed) -> AppError:
+        """*error*, with which the copy's server ended, and why: it knows only that it got no WAL."""
+        if self.fault is not None or not self._absent:
+            return self.fault or error
+        return EngineFailed(
+            f"{error.message.rstrip('.')}. WAL segment {self._absent}, which recovery asked for last, is not in the"
+            " archive. See `holdfast recovery status`, and drill another backup or moment.",
+            command="recovery", segment=self._absent,
+        )  # fmt: skip
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -55,4 +68,6 @@ class WalServer:
             self.fault = self.fault or fault
             return "fault"
         self.fetched += there
+        if wal.is_segment(request[0]):
+            self._absent = "" if there else request[0]
         return "there" if there else "none"

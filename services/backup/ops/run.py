@@ -113,8 +113,7 @@ class Run:
         try:
             await copy.promoted(lambda: self._enter("promote"))
         except EngineFailed as error:
-            # The server only knows that it got no WAL; the fetcher knows why.
-            raise wal.fault or error from error
+            raise wal.explained(error) from error
         self._update(wal_segments=wal.fetched)
         return copy
 
