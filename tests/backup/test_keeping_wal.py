@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.backup.domain.schedule import Task
+from services.backup.domain.status import window
 from tests.support.backup import Archived
 from tests.support.keeping import Keeper, keeper
 from tests.support.waiting import until
@@ -38,6 +39,10 @@ async def test_the_only_backup_without_its_own_wal_is_no_restorable_time_and_ver
 
     assert await one.kept.scheduler.look() is Task.FULL
     assert not (await one.kept.watch.look()).broken
+    (ended,) = one.kept.watch.breaches
+    seen = one.kept.watch.limited(window(await one.engine.inspect(), await one.heartbeats.recent(), now=one.clock()))
+    assert ended.lost_until is not None
+    assert seen.earliest == ended.lost_until + timedelta(seconds=1)
 
 
 async def test_a_hole_that_grows_after_it_was_healed_is_found_again(one: Keeper) -> None:

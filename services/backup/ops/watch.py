@@ -23,6 +23,7 @@ from services.backup.domain.breach import Breach
 from services.backup.domain.condition import Name
 from services.backup.domain.exposure import Sample, minute
 from services.backup.domain.listing import Listing
+from services.backup.domain.plan import STOP_PRECISION
 from services.backup.domain.repository import Repository
 from services.backup.domain.retention import CEILING
 from services.backup.domain.status import Window, stuck, window
@@ -92,7 +93,11 @@ class Watch:
         return list(self._breaches.values())
 
     def limited(self, seen: Window) -> Window:
-        """*seen*, ending where the first open hole begins: what is archived behind it cannot be restored."""
+        """*seen*, ending where the first open hole begins: what is archived behind it cannot be restored.
+
+        It begins behind an ended hole when nothing before that one can be restored either.
+        """
+        seen = self._begun_later(seen)
         if not self.open or seen.latest is None:
             return seen
         first = self.open[0]
@@ -104,6 +109,12 @@ class Watch:
         exposure = (self._now() - begin).total_seconds()
         recent = tuple(beat for beat in seen.recent if beat.created_at <= begin)
         return replace(seen, latest=begin, exposure_seconds=max(0.0, exposure), recent=recent)
+
+    def _begun_later(self, seen: Window) -> Window:
+        for one in self._breaches.values():
+            if one.lost_until and self._held and seen.earliest and breaches.latest(one, self._held) is None:
+                seen = replace(seen, earliest=max(seen.earliest, one.lost_until + STOP_PRECISION))
+        return seen
 
     async def look(self) -> Sample:
         """One look; what it saw is kept as a sample, in figures and in conditions."""
