@@ -112,10 +112,29 @@ def reason_of(status: status_pb2.Status) -> str:
     return ""
 
 
+class Forbidden(click.ClickException):
+    """This user may not open the socket."""
+
+    exit_code = run.REFUSED
+
+
+def _away(details: str, path: str) -> click.ClickException:
+    """gRPC's words tell nobody what to do."""
+    if "Permission denied" in details:
+        return Forbidden(f"You may not open {path}: run this as root or as the user that the backup service runs as.")
+    if "Connection refused" in details or "No such file" in details:
+        hint = "see whether it runs (make status, make logs S=backup)"
+        return Gone(f"The backup service does not answer on {path}: {hint}.")
+    return Gone(
+        f"The backup service does not answer on {path} any more: {details}. When it runs again, `holdfast drill list`"
+        " and `holdfast backup list` tell what became of what was begun."
+    )
+
+
 def _told(error: grpc.RpcError, path: str) -> click.ClickException:
     call: Any = error
     code, details = call.code(), str(call.details())
     raw = next((value for key, value in call.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
     if raw is None and code is grpc.StatusCode.UNAVAILABLE:
-        return Gone(f"The backup service does not answer on {path}: {details}")
+        return _away(details, path)
     return Refused(from_rpc(call))
