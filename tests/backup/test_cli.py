@@ -78,6 +78,7 @@ def test_without_a_terminal_a_drill_is_told_in_plain_lines(service: Service, dri
     assert [line.split()[0] for line in lines[: len(PHASES)]] == PHASES
     assert "\x1b" not in done.stdout
     assert lines[-1] == "drill succeeded"
+    assert done.stderr.startswith(f"{call(service, 'drill', 'list').stdout.splitlines()[1].split()[0]}: ")
     assert any(line.startswith("RPO ") for line in lines)
     assert drilled["name"] in call(service, "drill", "list").stdout
     assert "restorable from" in call(service, "recovery", "status").stdout

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from holdfast.cli import run as run_
 from holdfast.cli import show as showing
 from holdfast.cli.operator import (
     CALL_SECONDS,
@@ -78,6 +79,8 @@ def run(
         asked = pb.Drill(target=target, kind=_KINDS[kind], full_checks=full)
         made = stub.CreateDrill(pb.CreateDrillRequest(drill=asked), timeout=CALL_SECONDS).drill
         if wait:
+            # Its name first: whoever loses the connection meanwhile looks it up by that.
+            run_.say(f"{made.name}: {made.backup_label}")
             made = _follow(stub, made.name, as_json)
     _end(made, as_json)
 
