@@ -12,7 +12,7 @@ from services.backup.domain import forecast, status
 from services.backup.domain.drill import Check, Drill, Kind, Phase, not_made
 from services.backup.domain.progress import State
 from services.backup.domain.repository import BackupType, Repository, Stored
-from services.backup.domain.timetable import due
+from services.backup.domain.timetable import due, newest
 from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
 from services.backup.ops.timetable import Timetable
@@ -37,6 +37,17 @@ def test_a_restart_draws_no_second_time() -> None:
 def test_a_record_from_the_future_does_not_stop_drills() -> None:
     assert due(NOW, NOW + 400 * DAY, DAY, HOUR)
     assert not due(NOW, NOW, DAY, HOUR)
+
+
+def test_a_drill_begun_by_a_clock_that_was_ahead_does_not_have_one_due_at_each_look() -> None:
+    ahead, now = Drill("2", NOW + 3 * DAY, kind=Kind.LIGHT), Drill("1", NOW, kind=Kind.LIGHT)
+    assert newest([ahead], Kind.LIGHT, now=NOW) is ahead
+    assert newest([now, ahead], Kind.LIGHT, now=NOW) is now
+    assert newest([now, ahead], Kind.LIGHT, now=NOW + 3 * DAY) is ahead
+    assert newest([now, ahead], Kind.DEEP, now=NOW) is None
+    last = newest([now, ahead], Kind.LIGHT, now=NOW + HOUR)
+    assert last is not None
+    assert not due(NOW + HOUR, last.created_at, DAY, HOUR)
 
 
 def drill(

@@ -30,6 +30,7 @@ from services.backup.domain.plan import Plan
 from services.backup.domain.plan_lsn import plan_lsn
 from services.backup.domain.progress import State
 from services.backup.domain.repository import Repository
+from services.backup.domain.timetable import newest
 from services.backup.ops.attester import Attester
 from services.backup.ops.board import Board
 from services.backup.ops.drill_figures import DrillFigures
@@ -127,7 +128,7 @@ class Drills:
 
     def newest(self, kind: Kind) -> Drill | None:
         """The drill of this kind that was begun last, whatever became of it."""
-        return next((drill for drill in self.list() if drill.kind is kind), None)
+        return newest(self._board.all(), kind, now=self._now())
 
     async def watch(self, id: str) -> AsyncIterator[Drill]:
         """The drill now and after each change, until it has ended. Raises DrillNotFound."""
