@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -374,8 +375,10 @@ def answered(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=2) as reply:
             return "" if reply.status == 200 else f"HTTP {reply.status}"
-    except OSError as error:
-        return str(error)
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}"
+    except OSError:
+        return "does not answer"
 
 
 def greeted(port: int) -> str:
@@ -383,5 +386,5 @@ def greeted(port: int) -> str:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
             return "" if connection.recv(64).startswith(b"220") else "no SMTP greeting"
-    except OSError as error:
-        return str(error)
+    except OSError:
+        return "does not answer"
