@@ -49,7 +49,7 @@ repository holds, with the full checks, weekly: `ops.timetable` begins them, fro
 last ones. A chosen one takes a backup, a moment or an LSN; what no two heartbeats of one timeline enclose is refused.
 The copy is restored by the engine outside, and its server runs shut in: namespaces without a network and without a
 sight of production's directories, one private Unix socket, archiving off; WAL comes through a socket in its own
-directory from a fetcher outside.
+directory from a fetcher outside, which in a long replay fetches two segments ahead.
 
 The ladder begins when the copy says itself that recovery is over. Proof: exactly the planned heartbeats, genuine and
 without hole, the log's word that recovery stopped, roles and row-level security as they should be, a probe run by the

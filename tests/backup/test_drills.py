@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from services.backup.adapters.wal_ahead import IN_A_ROW, MOST
 from tests.support.backup import Archived, Operator, Service, middle, own, refused, wait_until
 
 
@@ -97,6 +98,21 @@ def test_a_drill_tries_to_reach_production_and_cannot(operator: Operator, full: 
     assert found["runtime_roles"].count == 4
     assert ended.proof.absent_heartbeat == 0
     assert ended.proof.heartbeat >= operator.status().recent_heartbeats[0].sequence
+
+
+def test_a_long_replay_gets_every_segment_some_of_them_ahead(
+    operator: Operator, full: pb.Backup, service: Service, archived: Archived
+) -> None:
+    for _ in range(2 * (IN_A_ROW + MOST)):
+        rows(archived, "SELECT pg_logical_emit_message(false, 'test', 'one'), pg_switch_wal()")
+    newest = operator.status(advance=True).recent_heartbeats[0]
+
+    ended = operator.drill()
+
+    assert ended.state == pb.STATE_SUCCEEDED, ended
+    assert ended.wal_segments >= 2 * (IN_A_ROW + MOST)
+    assert ended.proof.heartbeat >= newest.sequence
+    assert service.leftovers == []
 
 
 @pytest.mark.control("B3", "a drill that cannot succeed is refused before anything is touched")

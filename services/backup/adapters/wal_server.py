@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import re
+from pathlib import Path
 
 from libs.errors import AppError
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.place import Place
+from services.backup.adapters.wal_ahead import WalAhead
 from services.backup.domain import wal
 from services.backup.domain.errors import EngineFailed
 
@@ -24,6 +26,7 @@ class WalServer:
         self._absent = ""
         self._engine = engine
         self._place = place
+        self._ahead = WalAhead(self._fetch, place.work / "ahead")
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -35,6 +38,7 @@ class WalServer:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        await self._ahead.stop()
 
     def explained(self, error: EngineFailed) -> AppError:
         """*error*, with which the copy's server ended, and why: it knows only that it got no WAL."""
@@ -59,15 +63,19 @@ class WalServer:
     async def _answer(self, request: list[str]) -> str:
         if len(request) != 2 or not _NAME.fullmatch(request[0]) or request[1] not in _DESTINATIONS:
             return "refused"
-        place = self._place
+        name, destination = request[0], self._place.data / request[1]
         try:
-            there = await self._engine.fetch_wal(
-                request[0], place.data / request[1], data_dir=place.data, work_dir=place.work
-            )
+            there = await self._ahead.take(name, destination) or await self._fetch(name, destination)
         except AppError as fault:
             self.fault = self.fault or fault
             return "fault"
         self.fetched += there
-        if wal.is_segment(request[0]):
-            self._absent = "" if there else request[0]
+        if wal.is_segment(name):
+            self._absent = "" if there else name
+            if there:
+                self._ahead.served(name)
         return "there" if there else "none"
+
+    async def _fetch(self, name: str, destination: Path) -> bool:
+        place = self._place
+        return await self._engine.fetch_wal(name, destination, data_dir=place.data, work_dir=place.work)

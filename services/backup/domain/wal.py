@@ -43,6 +43,11 @@ def name(timeline: int, position: int, *, segment_bytes: int = SEGMENT_BYTES) ->
     return f"{timeline:08X}{high:08X}{low:08X}"
 
 
+def following(segment: str, *, segment_bytes: int = SEGMENT_BYTES) -> str:
+    """The segment behind *segment* in its timeline."""
+    return name(int(segment[:8], 16), number(segment, segment_bytes=segment_bytes) + 1, segment_bytes=segment_bytes)
+
+
 def holes(names: Iterable[str], *, segment_bytes: int = SEGMENT_BYTES) -> list[Hole]:
     """What is missing between the first and the last segment of each timeline in *names*, oldest first.
 
