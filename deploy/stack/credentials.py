@@ -27,6 +27,13 @@ from holdfast.usertoken.keys import Key, Keys, derive_keys, parse_keys, write_ke
 
 CALLERS = ("files", "events", "backup")  # services that call auth as themselves
 STACK = "stack"
+S3_SECRETS = {
+    "files/s3_": "files",
+    "files/s3_keys_": "files-keys",
+    "backup/files_": "files-read",
+    "backup/keys_": "files-keys-read",
+}
+"""Where each service finds its key pairs of the object store: beginning of two names → identity."""
 LETTERS = ascii_uppercase + digits  # of an access key; hexadecimal digits alone now and then lack variety
 
 
@@ -57,13 +64,11 @@ class Vault:
         for service in CALLERS:
             self._derived(f"{service}/service_credential", derive_keys(roots, f"service/{service}"))
         identities = self.identities()
-        for field, value in (
-            ("access_key", identities["files"].access_key),
-            ("secret_key", identities["files"].secret_key),
-        ):
-            self._derived_bytes(f"files/s3_{field}", value.encode())
-        self._derived_bytes("backup/files_access_key", identities["files-read"].access_key.encode())
-        self._derived_bytes("backup/files_secret_key", identities["files-read"].secret_key.encode())
+        for names, identity in S3_SECRETS.items():
+            pair = identities[identity]
+            self._derived_bytes(f"{names}access_key", pair.access_key.encode())
+            self._derived_bytes(f"{names}secret_key", pair.secret_key.encode())
+        self.once("files/key_encryption_keys", fresh_keys)
         self.once(f"{STACK}/owner_password", random_text)
         self.once(f"{STACK}/store_inner_key", random_text)
         self.once(f"{STACK}/canary_password", random_text)

@@ -20,7 +20,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-BUCKETS = ("files", "backups", "evidence")
+BUCKETS = ("files", "keys", "backups", "evidence")
 REGION = "us-east-1"
 EVIDENCE_DAYS = 1200
 """How long evidence cannot be removed: the three years of the promise, and some months."""
@@ -48,6 +48,9 @@ class Grant:
 GRANTS: Mapping[str, Grant] = {
     "files": Grant("files", _READ + _WRITE),
     "files-read": Grant("files", _READ),
+    # Users' keys: no versions are kept there, so that a deleted one is gone.
+    "files-keys": Grant("keys", _READ + _WRITE),
+    "files-keys-read": Grant("keys", _READ),
     # It adds to the history of backups and cannot take from it: all it may remove is the mark of the newest one, which
     # pgBackRest sets anew after each backup.
     "backups": Grant("backups", _READ + _ADD, deletes="pgbackrest/backup/*/latest"),

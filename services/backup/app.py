@@ -271,6 +271,9 @@ def _store(config: Config) -> Store:
         ca_file=config.files_ca_file,
         access_key=config.files_access_key,
         secret_key=config.files_secret_key,
+        keys_bucket=config.keys_bucket,
+        keys_access_key=config.keys_access_key,
+        keys_secret_key=config.keys_secret_key,
     )
 
 

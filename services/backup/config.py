@@ -63,6 +63,9 @@ class Config(ServiceConfig):
     files_ca_file: str = setting("PEM file of the CAs that vouch for it; empty for the system's.", default="")
     files_access_key: Secret = secret("Access key that may only read that bucket.", min_bytes=16, optional=True)
     files_secret_key: Secret = secret("Its secret.", optional=True)
+    keys_bucket: str = setting("Bucket of users' keys in the same store.", default="keys")
+    keys_access_key: Secret = secret("Access key that may only read that bucket.", min_bytes=16, optional=True)
+    keys_secret_key: Secret = secret("Its secret.", optional=True)
     marks_seconds: float = setting(
         "Between two high-water marks of all tenants; 0 for none.", default=3600.0, unit="seconds", least=0, most=86400
     )

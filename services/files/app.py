@@ -8,6 +8,7 @@ from holdfast.files.v1 import file_service_pb2, file_service_pb2_grpc
 from holdfast.usertoken import Verifier, parse_keys
 from libs import clock
 from libs import ids as ids_
+from libs.crypto.envelope import parse_roots
 from libs.db import Database
 from libs.jobqueue import Worker
 from libs.jobqueue.figures import Figures
@@ -18,8 +19,10 @@ from libs.process import App, Part
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
 from libs.secret import Watched
+from services.files.adapters.keyring import Keyring
 from services.files.adapters.objects import Objects
 from services.files.adapters.s3 import S3Objects
+from services.files.adapters.s3_keys import S3Keys
 from services.files.config import Config
 from services.files.http.get import Get, Head
 from services.files.http.put import Put
@@ -34,6 +37,7 @@ from services.files.ops.upload import Times, Upload
 from services.files.rpc.service import FileServicer
 
 AUDIENCE = "files"
+_KEY_THREADS = 8
 _ADD = file_service_pb2_grpc.add_FileServiceServicer_to_server
 _SERVICE = file_service_pb2.DESCRIPTOR.services_by_name["FileService"]
 
@@ -43,10 +47,11 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     metrics = Metrics()
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)
     database = Database.connect(config, now=now)
-    objects = _objects(config)
-    health = Health(("database", "objects"))
+    objects, keys = _objects(config), _keys(config)
+    keyring = _keyring(config, keys, ids)
+    health = Health(("database", "objects", "keys"))
     verifier = Verifier(AUDIENCE, Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production))
-    verbs = _verbs(config, database, objects, ids)
+    verbs = _verbs(config, database, objects, keyring, ids)
     remove = Remove(database.begin, objects)
     figures = Figures(metrics, database, config.service)
     handled = handlers(remove, now=now)
@@ -56,7 +61,8 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
         MetricsServer(config.metrics_address, metrics.registry, refresh=figures.refresh),
         database,
         objects,
-        Monitor(health, {"database": database.check, "objects": objects.probe}),
+        keys,
+        Monitor(health, {"database": database.check, "objects": objects.probe, "keys": keys.probe}),
         Worker(database, config.service, handled, observe=figures.observe),
     ]
     if config.http_address:
@@ -86,17 +92,17 @@ class _Verbs:
     delete: Delete
 
 
-def _verbs(config: Config, database: Database, objects: Objects, ids: Callable[[], str]) -> _Verbs:
+def _verbs(config: Config, database: Database, objects: Objects, keyring: Keyring, ids: Callable[[], str]) -> _Verbs:
     recovery = timedelta(seconds=config.recovery_seconds)
     times = Times(
         upload=timedelta(seconds=config.upload_seconds),
         expiry=timedelta(seconds=config.upload_expiry_seconds),
         recovery=recovery,
     )
-    begin = database.begin
+    begin, limit, at_once = database.begin, config.max_file_bytes, config.uploads_at_once
     return _Verbs(
-        Upload(begin, objects, ids, times=times, limit_bytes=config.max_file_bytes, at_once=config.uploads_at_once),
-        Download(begin, objects),
+        Upload(begin, objects, keyring, ids, times=times, limit_bytes=limit, at_once=at_once),
+        Download(begin, objects, keyring),
         Find(begin, Tokens(config.page_key.reveal())),
         Delete(begin, recovery=recovery),
     )
@@ -123,3 +129,20 @@ def _objects(config: Config) -> S3Objects:
         ca_file=config.s3_ca_file,
         threads=config.s3_threads,
     )
+
+
+def _keys(config: Config) -> S3Keys:
+    return S3Keys(
+        endpoint=config.s3_endpoint,
+        region=config.s3_region,
+        bucket=config.s3_keys_bucket,
+        access_key=config.s3_keys_access_key.text(),
+        secret_key=config.s3_keys_secret_key,
+        ca_file=config.s3_ca_file,
+        threads=_KEY_THREADS,
+    )
+
+
+def _keyring(config: Config, keys: S3Keys, ids: Callable[[], str]) -> Keyring:
+    roots = Watched(config.secret_path("key_encryption_keys"), parse_roots, private=config.production)
+    return Keyring(keys, roots, ids, remember_seconds=config.key_cache_seconds)

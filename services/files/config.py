@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from libs.config import ServiceConfig, secret, setting
+from libs.crypto.envelope import parse_roots
 from libs.secret import Secret
 
 _MIB = 1024 * 1024
@@ -24,6 +25,19 @@ class Config(ServiceConfig):
         "Access key of an identity that may read, write and delete in the bucket.", min_bytes=16
     )
     s3_secret_key: Secret = secret("Secret key of that identity.")
+    s3_keys_bucket: str = setting("Bucket of users' keys, which keeps no versions of objects.", default="keys")
+    s3_keys_access_key: Secret = secret("Access key of an identity for that bucket and no other.", min_bytes=16)
+    s3_keys_secret_key: Secret = secret("Its secret.")
+    key_encryption_keys: Secret = secret(
+        "Root keys, each of 32 bytes, which wrap users' keys: current, standby and previous, as auth's root_keys are."
+    )
+    key_cache_seconds: float = setting(
+        "How long a user's key is kept in memory: as long an erased one may still open files in another replica.",
+        default=60.0,
+        unit="seconds",
+        least=0,
+        most=300,
+    )
     s3_threads: int = setting("How many calls to the object store run at once.", default=32, least=2, most=512)
     user_token_keys: Secret = secret(
         "Keys of user tokens for the audience files, as `holdfast keys derive` writes them."
@@ -55,6 +69,12 @@ class Config(ServiceConfig):
         found = []
         if not self.s3_endpoint.startswith("https://"):
             found.append("HOLDFAST_S3_ENDPOINT has to be an https:// URL: bytes never travel in the clear")
+        try:
+            parse_roots(self.key_encryption_keys.reveal())
+        except ValueError as fault:
+            found.append(f"secret key_encryption_keys cannot be used: {fault}")
+        if self.s3_keys_bucket == self.s3_bucket:
+            found.append("HOLDFAST_S3_KEYS_BUCKET has to be another bucket than HOLDFAST_S3_BUCKET")
         if self.upload_expiry_seconds <= self.upload_seconds and self.production:
             found.append("HOLDFAST_UPLOAD_EXPIRY_SECONDS has to be longer than HOLDFAST_UPLOAD_SECONDS")
         if self.recovery_seconds < _OLDEST_BACKUP_SECONDS and self.production:

@@ -87,7 +87,7 @@ def test_orphans_late_sequences_open_tables_and_strong_roles_in_production_are_f
         "DELETE FROM auth.epoch_feed WHERE id = 900",
         "ALTER TABLE files.files FORCE ROW LEVEL SECURITY",
         "ALTER ROLE holdfast_files NOBYPASSRLS",
-        "UPDATE files.alembic_version SET version_num = 'files_0002'",
+        "UPDATE files.alembic_version SET version_num = 'files_0003'",
     ]
     with planted(archived, faults, remedies):
         operator.status(advance=True)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.cli import main
 from tests.support.backup import Archived, Operator, Service
-from tests.support.objects import ROW, Connection, alone, beside
+from tests.support.objects import BYTES, ROW, Connection, alone, beside
 from tests.support.scrape import metrics_at, value
 from tests.support.seaweed import SeaweedServer
 
@@ -80,7 +80,7 @@ def store(connection: Connection, seaweed: SeaweedServer, *versions: str) -> Non
     """A row of each version with its object."""
     for version in versions:
         connection.execute(ROW, [version])
-        seaweed.client("files").put_object(Bucket="files", Key=f"u/f/{version}", Body=b"kept")
+        seaweed.client("files").put_object(Bucket="files", Key=f"u/f/{version}", Body=BYTES)
 
 
 @pytest.mark.control("B8", "the RPO of objects is published")

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from tests.support.backup import Archived, Operator, Service
-from tests.support.objects import FILE, ROW, alone, beside
+from tests.support.objects import BYTES, FILE, ROW, alone, beside
 from tests.support.seaweed import SeaweedServer
 
 
@@ -44,12 +44,12 @@ def test_rows_without_their_object_and_objects_without_a_row_are_found(
     with alone(archived) as connection:
         for version in ("01known", "01torn"):
             connection.execute(ROW, [version])
-            put(version, b"kept")
+            put(version, BYTES)
         operator.status(advance=True)
         good = operator.drill()
-        put("01torn", b"kep")
+        put("01torn", BYTES[1:])
         connection.execute(ROW, ["01lost"])
-        put("01stranger", b"kept")
+        put("01stranger", BYTES)
         operator.status(advance=True)
         operator.status(advance=True)
         bad = operator.drill()

@@ -22,9 +22,10 @@ SET session_replication_role = replica;
 INSERT INTO events.streams (organization_id, user_id, newest_offset, oldest_offset)
 VALUES ('oak', 'anna', 7, 1), ('oak', 'zoe', 9, 1);
 INSERT INTO files.versions (organization_id, user_id, id, object_id, path, state, declared_bytes, content_type,
-                            created_at, expires_at, file_id, size_bytes, sha256, generation, finished_at)
-VALUES ('oak', 'anna', '01a', 'o', 'p', 'ready', 1, '', now(), now(), 'f', 1, sha256(''), 1, now()),
-       ('oak', 'anna', '01b', 'o', 'p', 'pending', 1, '', now(), now(), NULL, NULL, NULL, NULL, NULL);
+                            created_at, expires_at, file_id, size_bytes, sha256, generation, finished_at,
+                            key_id, wrapped_key)
+VALUES ('oak', 'anna', '01a', 'o', 'p', 'ready', 1, '', now(), now(), 'f', 1, sha256(''), 1, now(), '', ''),
+       ('oak', 'anna', '01b', 'o', 'p', 'pending', 1, '', now(), now(), NULL, NULL, NULL, NULL, NULL, '', '');
 """
 
 

@@ -9,6 +9,7 @@ SECRET = re.compile(r"(password|secret|token|digest|credential|private|payload|_
 HARMLESS = {
     "auth.accounts.email_key": "an address, folded for comparison: personal, and no credential",
     "backup.evidence.digest": "of a record that is published",
+    "files.versions.wrapped_key": "opens nothing without a user's key, which no database holds",
     "jobs.jobs.unique_key": "blanked, and no credential",
 }
 _COLUMNS = """

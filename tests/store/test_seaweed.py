@@ -19,7 +19,10 @@ def refused(call: Any, **arguments: str | bytes) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("identity", "own_bucket"), [("files", "files"), ("backups-keeper", "backups")])
+@pytest.mark.control("F4", "users' keys lie outside the database, in a bucket and with an identity of their own")
+@pytest.mark.parametrize(
+    ("identity", "own_bucket"), [("files", "files"), ("files-keys", "keys"), ("backups-keeper", "backups")]
+)
 def test_an_identity_reads_writes_and_deletes_in_its_own_bucket_only(
     seaweed: SeaweedServer, identity: str, own_bucket: str
 ) -> None:
@@ -48,13 +51,25 @@ def test_production_adds_to_the_repository_and_only_the_keeper_deletes_from_it(s
     assert production.list_objects_v2(Bucket="backups", Prefix=key)["KeyCount"] == 0
 
 
-def test_the_backup_reader_reads_but_neither_writes_nor_deletes(seaweed: SeaweedServer) -> None:
-    seaweed.client("backups").put_object(Bucket="backups", Key="a/read", Body=b"1")
-    reader = seaweed.client("backups-read")
-    assert reader.get_object(Bucket="backups", Key="a/read")["Body"].read() == b"1"
-    assert refused(reader.put_object, Bucket="backups", Key="a/read", Body=b"2")
-    assert refused(reader.delete_object, Bucket="backups", Key="a/read")
-    assert reader.get_object(Bucket="backups", Key="a/read")["Body"].read() == b"1"
+@pytest.mark.parametrize(
+    ("identity", "writer", "bucket"),
+    [
+        ("backups-read", "backups", "backups"),
+        ("files-read", "files", "files"),
+        ("files-keys-read", "files-keys", "keys"),
+    ],
+)
+def test_a_reader_reads_its_bucket_but_neither_writes_nor_deletes(
+    seaweed: SeaweedServer, identity: str, writer: str, bucket: str
+) -> None:
+    seaweed.client(writer).put_object(Bucket=bucket, Key="a/read", Body=b"1")
+    reader = seaweed.client(identity)
+    assert reader.get_object(Bucket=bucket, Key="a/read")["Body"].read() == b"1"
+    assert refused(reader.put_object, Bucket=bucket, Key="a/read", Body=b"2")
+    assert refused(reader.delete_object, Bucket=bucket, Key="a/read")
+    assert reader.get_object(Bucket=bucket, Key="a/read")["Body"].read() == b"1"
+    for other in BUCKETS:
+        assert refused(reader.list_objects_v2, Bucket=other) is (other != bucket)
 
 
 def test_the_evidence_identity_puts_and_can_neither_read_list_nor_delete(seaweed: SeaweedServer) -> None:

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from holdfast.files.v1 import file_service_pb2 as pb
 from holdfast.files.v1 import file_service_pb2_grpc
-from holdfast.usertoken.keys import write_keys
+from holdfast.usertoken.keys import Key, Keys, write_keys
 from libs.config import load
 from libs.principal import User
 from libs.process import App
@@ -35,6 +35,8 @@ from tests.support.tokens import keys, user_token
 SECONDS = 30.0
 """How long a test waits for what has to happen; nothing is ever expected to take it."""
 MIB = 1024 * 1024
+ROOTS = write_keys(Keys(*(Key(kid, hashlib.sha256(f"root {kid} of the tests".encode()).digest()) for kid in "ab")))
+"""The root keys that wrap users' keys."""
 KOREAN = "보고서/2026년 결산 (최종).pdf"
 
 
@@ -220,7 +222,7 @@ class Files:
     def environment(self, settings: dict[str, object]) -> dict[str, str]:
         self.made += 1
         name = f"files{self.made}"
-        pair = self.seaweed.seaweed.identities["files"]
+        pair, keeper = (self.seaweed.seaweed.identities[name] for name in ("files", "files-keys"))
         secrets = _secrets(
             self.world.directory / f"{name}.secrets",
             {
@@ -229,6 +231,9 @@ class Files:
                 "page_key": hashlib.sha256(b"page key of the tests").digest(),
                 "s3_access_key": pair.access_key.encode(),
                 "s3_secret_key": pair.secret_key.encode(),
+                "s3_keys_access_key": keeper.access_key.encode(),
+                "s3_keys_secret_key": keeper.secret_key.encode(),
+                "key_encryption_keys": ROOTS,
             },
         )
         login = self.world.database.login("files")

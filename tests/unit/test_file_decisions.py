@@ -22,7 +22,8 @@ def stored(**changes: Any) -> File:
 
 
 def begun() -> Version:
-    return decide.pending(Declaration("a", 4), owner=("o1", "u1"), ids=("v4", "f1"), now=NOW, life=timedelta(hours=1))
+    owner, ids, key = ("o1", "u1"), ("v4", "f1"), ("k1", bytes(60))
+    return decide.pending(Declaration("a", 4), owner=owner, ids=ids, key=key, now=NOW, life=timedelta(hours=1))
 
 
 @pytest.mark.control("F2", "the size limit is refused before the body is read")

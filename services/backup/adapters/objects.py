@@ -1,9 +1,9 @@
 """Whether the rows of files and the objects of their bytes agree, both ways, by samples; read with an identity that may
 only read.
 
-A row's object is asked for by its key and has to have its size. An object older than the copy's newest heartbeat has
-to have a row, whatever its state: rows are made before their objects and removed after them. How long bytes outlive
-their delete is told by the jobs that wait to remove them.
+A row's object is asked for by its key and has to have its size when sealed. An object older than the copy's newest
+heartbeat has to have a row, whatever its state: rows are made before their objects and removed after them. How long
+bytes outlive their delete is told by the jobs that wait to remove them.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from libs.crypto import sealed_size
 from libs.secret import Secret
 from services.backup.adapters.copy import Copy
 from services.backup.domain import ladder
@@ -25,6 +26,7 @@ from services.backup.domain.drill import Check, not_made
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.object_rpo import LAG, ROWS
 
+_NONE = Secret(b"")
 OBJECTS = "rows_of_objects"
 _SAMPLE = 200
 _KEY = re.compile(r"([a-z0-9]{1,40})/([a-z0-9]{1,40})/([a-z0-9]{1,40})")
@@ -54,7 +56,10 @@ SELECT k.u || '/' || k.o || '/' || k.v FROM unnest(%s::text[], %s::text[], %s::t
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The bucket of the file bytes. endpoint: https URL, "" for none. ca_file: PEM, "" for the system's."""
+    """The bucket of the file bytes. endpoint: https URL, "" for none. ca_file: PEM, "" for the system's.
+
+    keys_…: the bucket of users' keys in the same store, with a key pair of its own that may only read it.
+    """
 
     endpoint: str
     region: str
@@ -62,6 +67,9 @@ class Store:
     ca_file: str
     access_key: Secret
     secret_key: Secret
+    keys_bucket: str = ""
+    keys_access_key: Secret = _NONE
+    keys_secret_key: Secret = _NONE
 
 
 class Objects:
@@ -79,7 +87,7 @@ class Objects:
             return not_made(ROWS, _UNSET)
         asked = [_SAMPLE // 2, str(self._draw()), _SAMPLE // 2]
         sample = await self._copy.ask(_VERSIONS, asked)
-        sizes = {f"{user}/{file}/{version}": size for user, file, version, size, _ in sample}
+        sizes = {f"{user}/{file}/{version}": sealed_size(size) for user, file, version, size, _ in sample}
         finished = {f"{user}/{file}/{version}": at for user, file, version, _, at in sample}
         try:
             missing = await self._call(self._missing, sizes)

@@ -75,7 +75,9 @@ class Players:
     def __init__(self, copy: Copy, troupe: Troupe, canary: Canary) -> None:
         self._copy = copy
         self._canary = canary
-        stored = bool(troupe.store.endpoint and troupe.store.access_key and troupe.store.secret_key)
+        store = troupe.store
+        pairs = (store.access_key, store.secret_key, store.keys_access_key, store.keys_secret_key)
+        stored = bool(store.endpoint) and all(pairs)
         called = [name for name in SERVICES if stored or name != "files"]
         self._cast = {name: StandIn(name, troupe, copy.place) for name in called}
         self._session = ""

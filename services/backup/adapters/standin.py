@@ -1,6 +1,6 @@
 """The real services, started on a copy: outside its namespaces, on its socket, with sockets of their own beside it.
 
-They read the secrets of this installation's services, but of the object store they get the identity that may only
+They read the secrets of this installation's services, but of the object store they get the identities that may only
 read. They listen on no TCP port, send no mail, and the queue's guard holds their workers, for the copy is on another
 timeline. Each names the drill's directory on its command line, so that the reaper finds what a crash left.
 """
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1
 _ASK_SECONDS = 2.0
 _GONE_SECONDS = 5.0
 _LOG_BYTES = 4096
-_STORE_SECRETS = ("s3_access_key", "s3_secret_key")
+_STORE_SECRETS = ("s3_access_key", "s3_secret_key", "s3_keys_access_key", "s3_keys_secret_key")
 _PROGRAM = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -131,7 +131,7 @@ class StandIn:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def _secrets(self) -> Path:
-        """Its directory of secrets: the installation's own, but with the store's reading identity in place of its."""
+        """Its directory of secrets: the installation's own, but with the store's reading identities in place of its."""
         theirs, ours = self._troupe.secrets / self.name, self._secrets_dir
         ours.mkdir(mode=0o700)
         try:
@@ -141,8 +141,9 @@ class StandIn:
         for name in names:
             (ours / name).symlink_to(theirs / name)
         if self.name == "files":
-            pair = (self._troupe.store.access_key, self._troupe.store.secret_key)
-            for name, value in zip(_STORE_SECRETS, pair, strict=True):
+            store = self._troupe.store
+            pairs = (store.access_key, store.secret_key, store.keys_access_key, store.keys_secret_key)
+            for name, value in zip(_STORE_SECRETS, pairs, strict=True):
                 path = ours / name
                 path.touch(mode=0o600)
                 path.write_bytes(value.reveal())
@@ -176,6 +177,7 @@ class StandIn:
                 "s3_region": store.region,
                 "s3_bucket": store.bucket,
                 "s3_ca_file": store.ca_file,
+                "s3_keys_bucket": store.keys_bucket,
             },
             "events": {"auth_address": f"unix:{place.sockets / 'auth.grpc.sock'}"},
         }

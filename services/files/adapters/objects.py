@@ -1,10 +1,12 @@
-"""The object store as files needs it. Every key passes `domain.key.owned` here, in the lowest layer (T7)."""
+"""The object store as files needs it: sealed bytes in, sealed bytes out.
+
+Every key passes `domain.key.owned` here, in the lowest layer (T7).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from services.files.domain.file import Received
 from services.files.domain.span import Span
 
 
@@ -14,16 +16,14 @@ class Objects(Protocol):
     All raise ForeignObject for another's key before anything is sent, and StoreUnavailable when the store is away.
     """
 
-    async def put(
-        self, user_id: str, key: str, body: AsyncIterator[bytes], *, size_bytes: int, sha256: bytes = b""
-    ) -> Received:
-        """Store *body*, which has to be exactly *size_bytes* long and, when *sha256* is given, to have that digest.
+    async def put(self, user_id: str, key: str, body: AsyncIterator[bytes], *, size_bytes: int) -> None:
+        """Store *body*, which has to be exactly *size_bytes* long.
 
-        Raises LengthMismatch or ChecksumMismatch; then, and when *body* raises, nothing is stored. Uses no local file.
+        Raises LengthMismatch; then, and when *body* raises, nothing is stored. Uses no local file.
         """
 
     def read(self, user_id: str, key: str, span: Span) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes of *span* in chunks, opened on entry. Raises BytesMissing when the store has no such object."""
+        """The bytes of *span*, one at least, in chunks, opened on entry. Raises BytesMissing when there is none."""
 
     async def remove(self, user_id: str, key: str) -> None:
         """Remove the object and every unfinished upload under its key; nothing happens when there is none."""

@@ -73,3 +73,21 @@ class BytesMissing(AppError):
     """A row names an object that the store does not have: a fault of ours, never the caller's."""
 
     kind, reason = Kind.INTERNAL, "INTERNAL"
+
+
+class BytesDamaged(AppError):
+    """What the store has is not what was sealed: a fault of ours or an attack, never the caller's."""
+
+    kind, reason = Kind.INTERNAL, "INTERNAL"
+
+
+class KeyMissing(AppError):
+    """A row names a key of the user that is not there or cannot be opened: a fault of ours, never the caller's."""
+
+    kind, reason = Kind.INTERNAL, "INTERNAL"
+
+
+class KeysErased(AppError):
+    """The user's keys have been erased, and with them what every file of the user says."""
+
+    kind, reason = Kind.NOT_FOUND, "FILES_ERASED"

@@ -51,7 +51,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One upload, from its declaration on. Its bytes are at the key user_id/object_id/id of the object store."""
+    """One upload, from its declaration on. Its bytes are at the key user_id/object_id/id of the object store.
+
+    wrapped_key: of its bytes, under the user's key key_id; both empty in a row older than encryption.
+    """
 
     id: str
     object_id: str
@@ -63,6 +66,8 @@ class Version:
     content_type: str
     created_at: datetime
     expires_at: datetime
+    key_id: str
+    wrapped_key: bytes
     file_id: str | None = None
     size_bytes: int | None = None
     sha256: bytes | None = None
@@ -176,9 +181,18 @@ def delete(file: File | None, *, if_match: str, now: datetime) -> File:
 
 
 def pending(
-    declared: Declaration, *, owner: tuple[str, str], ids: tuple[str, str], now: datetime, life: timedelta
+    declared: Declaration,
+    *,
+    owner: tuple[str, str],
+    ids: tuple[str, str],
+    key: tuple[str, bytes],
+    now: datetime,
+    life: timedelta,
 ) -> Version:
-    """The version an upload begins with. owner: (organization id, user id); ids: (version id, object id)."""
+    """The version an upload begins with.
+
+    owner: (organization id, user id); ids: (version id, object id); key: (id of the user's key, what it wraps).
+    """
     return Version(
         id=ids[0],
         object_id=ids[1],
@@ -190,6 +204,8 @@ def pending(
         content_type=declared.content_type,
         created_at=now,
         expires_at=now + life,
+        key_id=key[0],
+        wrapped_key=key[1],
     )
 
 

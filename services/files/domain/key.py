@@ -1,4 +1,4 @@
-"""Keys of objects: `<user id>/<object id>/<version id>`, made and checked here and nowhere else."""
+"""Keys of objects, `<user id>/<object id>/<version id>`, and names of users' keys: made and checked here alone."""
 
 import re
 
@@ -21,3 +21,13 @@ def owned(key: str, user_id: str) -> str:
     if len(parts) != 3 or parts[0] != user_id or object_key(*parts) != key:
         raise ForeignObject("The object is not one of the caller's own.")
     return key
+
+
+def key_name(user_id: str, key_id: str) -> str:
+    """The name of a user's key in the bucket of keys; with "" for *key_id* what all of the user's begin with.
+
+    Raises ForeignObject for a part that is not an id.
+    """
+    if not _ID.fullmatch(user_id) or (key_id and not _ID.fullmatch(key_id)):
+        raise ForeignObject("The name of a key is made of two ids.")
+    return f"{user_id}/{key_id}"

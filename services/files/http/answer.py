@@ -21,6 +21,7 @@ _STATUS: Mapping[str, int] = {
     "RANGE_NOT_SATISFIABLE": 416,
     "ETAG_MISMATCH": 412,
     "FILE_EXISTS": 412,
+    "FILES_ERASED": 410,
 }
 # What a person uploaded is never a page of ours: no sniffing, no script, nothing loaded, nothing kept by shared caches.
 _GUARDS = {

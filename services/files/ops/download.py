@@ -1,14 +1,16 @@
-"""Reading a file's bytes: the row and the audit entry in one transaction, then the bytes from the store."""
+"""Reading a file's bytes: the row and the audit entry in one transaction, then the sealed bytes, opened."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from libs import audit
+from libs import audit, crypto
+from libs.crypto import Damaged, envelope
 from libs.db import Tx
 from libs.principal import User
+from services.files.adapters.keyring import Keyring
 from services.files.adapters.objects import Objects
-from services.files.domain.errors import FileNotFound
-from services.files.domain.file import File
+from services.files.domain.errors import BytesDamaged, BytesMissing, FileNotFound
+from services.files.domain.file import File, Version
 from services.files.domain.key import object_key
 from services.files.domain.span import Span
 from services.files.ops.upload import Begin
@@ -21,8 +23,8 @@ Choose = Callable[[File], Span]
 class Download:
     """The verb."""
 
-    def __init__(self, begin: Begin, objects: Objects) -> None:
-        self._begin, self._objects = begin, objects
+    def __init__(self, begin: Begin, objects: Objects, keyring: Keyring) -> None:
+        self._begin, self._objects, self._keyring = begin, objects, keyring
 
     async def by_id(
         self, who: User, file_id: str, choose: Choose
@@ -49,5 +51,48 @@ class Download:
                 raise FileNotFound("There is no such file.")
             span = choose(file)
             await audit.record(tx, "file.read", file=file.id, generation=str(file.generation))
+        return file, span, self._opened(who, version, file.size_bytes, span)
+
+    @asynccontextmanager
+    async def _opened(self, who: User, version: Version, size_bytes: int, span: Span) -> AsyncIterator[Chunks]:
+        """The bytes of *span*. The first are opened on entry, so that what cannot be read is refused and not cut off.
+
+        Raises KeysErased, KeyMissing, BytesMissing, BytesDamaged, StoreUnavailable.
+        """
+        data_key = await self._data_key(who, version)
+        of = crypto.cut(size_bytes, offset=span.start, length=span.length)
         key = object_key(version.user_id, version.object_id, version.id)
-        return file, span, self._objects.read(who.user_id, key, span)
+        async with self._objects.read(who.user_id, key, Span(of.start, of.length)) as sealed:
+            plain = _told(crypto.unseal(sealed, data_key, *envelope.bytes_of(version.id), of=of))
+            first = await anext(plain, b"")
+            yield _again(first, plain)
+
+    async def _data_key(self, who: User, version: Version) -> bytes:
+        if not version.key_id:
+            raise BytesMissing("The file was stored before files were encrypted; store it again.")
+        key = await self._keyring.find(who.user_id, version.key_id)
+        try:
+            return envelope.unwrap_data_key(
+                version.wrapped_key, key.secret, user_id=who.user_id, version_id=version.id, key_id=key.id
+            )
+        except Damaged as fault:
+            raise _damaged() from fault
+
+
+async def _told(plain: Chunks) -> Chunks:
+    try:
+        async for chunk in plain:
+            yield chunk
+    except Damaged as fault:
+        raise _damaged() from fault
+
+
+async def _again(first: bytes, rest: Chunks) -> Chunks:
+    if first:
+        yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _damaged() -> BytesDamaged:
+    return BytesDamaged("The file's bytes are not as they were stored; the request id finds the reason in the logs.")

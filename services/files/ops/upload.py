@@ -1,4 +1,4 @@
-"""Storing a file: pending row and its expiry job → bytes → one committing transaction."""
+"""Storing a file: its key → pending row and its expiry job → sealed bytes → one committing transaction."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,9 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from libs import audit, eventlog, jobqueue
+from libs import audit, crypto, eventlog, jobqueue
+from libs.crypto import envelope
 from libs.db import Tx, retrying
 from libs.principal import Principal, User
+from services.files.adapters.keyring import Keyring, UserKey
 from services.files.adapters.objects import Objects
 from services.files.domain import file as decide
 from services.files.domain.errors import UploadExpired
@@ -16,6 +18,7 @@ from services.files.domain.file import Declaration, File, Received, State, Versi
 from services.files.domain.job import ExpireUpload, RemoveVersion
 from services.files.domain.key import object_key
 from services.files.ops.event import facts
+from services.files.ops.measure import Measured
 from services.files.store import files, versions
 
 Begin = Callable[[Principal], AbstractAsyncContextManager[Tx]]
@@ -34,9 +37,17 @@ class Upload:
     """The verb. limit_bytes: the largest file. at_once: how many bodies are received at a time."""
 
     def __init__(
-        self, begin: Begin, objects: Objects, ids: Callable[[], str], *, times: Times, limit_bytes: int, at_once: int
+        self,
+        begin: Begin,
+        objects: Objects,
+        keyring: Keyring,
+        ids: Callable[[], str],
+        *,
+        times: Times,
+        limit_bytes: int,
+        at_once: int,
     ) -> None:
-        self._begin, self._objects, self._ids = begin, objects, ids
+        self._begin, self._objects, self._keyring, self._ids = begin, objects, keyring, ids
         self._times, self._limit_bytes = times, limit_bytes
         self._room = asyncio.Semaphore(at_once)
 
@@ -47,8 +58,9 @@ class Upload:
         count. Raises what domain.errors names; after any of it no byte of *body* is ever readable.
         """
         decide.admit(declared, limit_bytes=self._limit_bytes)
-        version = await self._open(who, declared)
-        received = await self._receive(who, version, declared, body)
+        data_key = crypto.new_key()
+        version = await self._open(who, declared, await self._keyring.current(who.user_id), data_key)
+        received = await self._receive(who, version, data_key, Measured(body, declared))
         try:
             return await retrying(self._commit)(who, version.id, declared, received)
         except UploadExpired:
@@ -56,27 +68,31 @@ class Upload:
             await self._objects.remove(who.user_id, _key(version))
             raise
 
-    async def _open(self, who: User, declared: Declaration) -> Version:
+    async def _open(self, who: User, declared: Declaration, key: UserKey, data_key: bytes) -> Version:
         async with self._begin(who) as tx:
             present = await files.by_path(tx, declared.path)
             decide.check(declared.conditions, present)
             ids = (self._ids(), present.id if present else self._ids())
             owner = (who.organization_id, who.user_id)
-            version = decide.pending(declared, owner=owner, ids=ids, now=tx.now(), life=self._times.expiry)
+            wrapped = envelope.wrap_data_key(
+                data_key, key.secret, user_id=who.user_id, version_id=ids[0], key_id=key.id
+            )
+            version = decide.pending(
+                declared, owner=owner, ids=ids, key=(key.id, wrapped), now=tx.now(), life=self._times.expiry
+            )
             await versions.add(tx, version)
             await jobqueue.put(tx, ExpireUpload(version.id), run_at=version.expires_at)
             return version
 
-    async def _receive(
-        self, who: User, version: Version, declared: Declaration, body: AsyncIterator[bytes]
-    ) -> Received:
+    async def _receive(self, who: User, version: Version, data_key: bytes, body: Measured) -> Received:
+        size_bytes = version.declared_bytes
+        sealed = crypto.seal(body, data_key, *envelope.bytes_of(version.id), size_bytes=size_bytes)
         try:
             async with asyncio.timeout(self._times.upload.total_seconds()), self._room:
-                return await self._objects.put(
-                    who.user_id, _key(version), body, size_bytes=declared.size_bytes, sha256=declared.sha256
-                )
+                await self._objects.put(who.user_id, _key(version), sealed, size_bytes=crypto.sealed_size(size_bytes))
         except TimeoutError:
             raise UploadExpired("The upload was not finished in time.") from None
+        return body.received()
 
     async def _commit(self, who: User, version_id: str, declared: Declaration, received: Received) -> File:
         async with self._begin(who) as tx:

@@ -40,6 +40,8 @@ versions = Table(
     Column("created_at", _TIME, nullable=False),
     Column("expires_at", _TIME, nullable=False),
     Column("finished_at", _TIME),
+    Column("key_id", Text, nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
     ForeignKeyConstraint(
         ["organization_id", "user_id", "file_id"], ["files.organization_id", "files.user_id", "files.id"]
     ),

@@ -140,6 +140,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Another unfinished job has the job's unique key."""
     ERROR_REASON_GUARD_OPEN: _ErrorReason.ValueType  # 58
     """Nothing is held: jobs may run."""
+    ERROR_REASON_FILES_ERASED: _ErrorReason.ValueType  # 59
+    """The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -262,4 +264,6 @@ ERROR_REASON_JOB_KEY_TAKEN: ErrorReason.ValueType  # 57
 """Another unfinished job has the job's unique key."""
 ERROR_REASON_GUARD_OPEN: ErrorReason.ValueType  # 58
 """Nothing is held: jobs may run."""
+ERROR_REASON_FILES_ERASED: ErrorReason.ValueType  # 59
+"""The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
