@@ -10,7 +10,7 @@ from libs import clock
 from libs import ids as ids_
 from libs.crypto.envelope import parse_roots
 from libs.db import Database
-from libs.jobqueue import Worker
+from libs.jobqueue import Periodic, Timetable, Worker
 from libs.jobqueue.figures import Figures
 from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
@@ -24,6 +24,7 @@ from services.files.adapters.objects import Objects
 from services.files.adapters.s3 import S3Objects
 from services.files.adapters.s3_keys import S3Keys
 from services.files.config import Config
+from services.files.domain.job import RenewKeys
 from services.files.http.get import Get, Head
 from services.files.http.put import Put
 from services.files.http.server import HttpServer
@@ -32,12 +33,15 @@ from services.files.jobs.handlers import handlers
 from services.files.ops.delete import Delete
 from services.files.ops.download import Download
 from services.files.ops.find import Find
+from services.files.ops.keys import Keys
 from services.files.ops.remove import Remove
 from services.files.ops.upload import Times, Upload
 from services.files.rpc.service import FileServicer
 
 AUDIENCE = "files"
 _KEY_THREADS = 8
+_LATEST_USE_SECONDS = 3600.0
+"""Beyond the age of the oldest backup: a replica may seal with a key that it remembers, and be slow about it."""
 _ADD = file_service_pb2_grpc.add_FileServiceServicer_to_server
 _SERVICE = file_service_pb2.DESCRIPTOR.services_by_name["FileService"]
 
@@ -53,8 +57,9 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     verifier = Verifier(AUDIENCE, Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production))
     verbs = _verbs(config, database, objects, keyring, ids)
     remove = Remove(database.begin, objects)
+    kept = timedelta(seconds=config.recovery_seconds + _LATEST_USE_SECONDS)
     figures = Figures(metrics, database, config.service)
-    handled = handlers(remove, now=now)
+    handled = handlers(remove, Keys(database.begin, keyring, kept=kept), now=now)
     figures.declare(handled)
     parts: list[Part] = [
         tracer,
@@ -64,6 +69,7 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
         keys,
         Monitor(health, {"database": database.check, "objects": objects.probe, "keys": keys.probe}),
         Worker(database, config.service, handled, observe=figures.observe),
+        Timetable(database, config.service, [Periodic(RenewKeys(), every=timedelta(days=1), alone=True)]),
     ]
     if config.http_address:
         parts.append(HttpServer(config.http_address, _http(verbs, verifier, now, metrics, tracer)))
@@ -98,6 +104,7 @@ def _verbs(config: Config, database: Database, objects: Objects, keyring: Keyrin
         upload=timedelta(seconds=config.upload_seconds),
         expiry=timedelta(seconds=config.upload_expiry_seconds),
         recovery=recovery,
+        key=timedelta(seconds=config.key_life_seconds),
     )
     begin, limit, at_once = database.begin, config.max_file_bytes, config.uploads_at_once
     return _Verbs(

@@ -38,6 +38,9 @@ class Config(ServiceConfig):
         least=0,
         most=300,
     )
+    key_life_seconds: float = setting(
+        "How old a user's key may be before an upload has it changed.", default=365 * 86400.0, unit="seconds", least=0
+    )
     s3_threads: int = setting("How many calls to the object store run at once.", default=32, least=2, most=512)
     user_token_keys: Secret = secret(
         "Keys of user tokens for the audience files, as `holdfast keys derive` writes them."

@@ -180,7 +180,7 @@ class Files:
 
     @asynccontextmanager
     async def service(self, **settings: object) -> AsyncIterator[Service]:
-        """A running service in this process; *settings* are fields of its Config."""
+        """A running service in this process; *settings* are fields of its Config, and `roots`: its root keys' file."""
         config = load(Config, self.environment(settings))
         made = Service(build(config), config, self.world, self.seaweed)
         assert made.app is not None
@@ -221,6 +221,8 @@ class Files:
 
     def environment(self, settings: dict[str, object]) -> dict[str, str]:
         self.made += 1
+        roots = settings.pop("roots", ROOTS)
+        assert isinstance(roots, bytes)
         name = f"files{self.made}"
         pair, keeper = (self.seaweed.seaweed.identities[name] for name in ("files", "files-keys"))
         secrets = _secrets(
@@ -233,7 +235,7 @@ class Files:
                 "s3_secret_key": pair.secret_key.encode(),
                 "s3_keys_access_key": keeper.access_key.encode(),
                 "s3_keys_secret_key": keeper.secret_key.encode(),
-                "key_encryption_keys": ROOTS,
+                "key_encryption_keys": roots,
             },
         )
         login = self.world.database.login("files")

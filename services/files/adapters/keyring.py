@@ -48,14 +48,20 @@ class Keyring:
 
         Two that begin at once may make two: both stay, and the later one seals from then on.
         """
-        known = self._recall(user_id, "")
-        if known is None:
-            ids = await self._store.ids(user_id)
-            if not ids:
-                return await self.make(user_id)
-            known = await self._fetch(user_id, ids[-1])
-            self._keep(user_id, "", known)
-        return known
+        return self._recall(user_id, "") or await self.newest(user_id) or await self.make(user_id)
+
+    async def newest(self, user_id: str) -> UserKey | None:
+        """The newest key of the user as the store has it now, None when there is none. Raises like current."""
+        ids = await self._store.ids(user_id)
+        if not ids:
+            return None
+        found = self._recall(user_id, ids[-1]) or await self._fetch(user_id, ids[-1])
+        self._keep(user_id, "", found)
+        return found
+
+    async def ids(self, user_id: str) -> list[str]:
+        """The ids of the user's keys, oldest first. Raises KeysErased."""
+        return await self._store.ids(user_id)
 
     async def find(self, user_id: str, key_id: str) -> UserKey:
         """One key of the user. Raises KeysErased; KeyMissing when it is lost, or no root opens it."""
@@ -74,11 +80,30 @@ class Keyring:
             self._keep(user_id, name, made)
         return made
 
+    async def retire(self, user_id: str, key_id: str) -> None:
+        """Remove one key, which nothing names any more, for good."""
+        await self._store.remove(user_id, key_id)
+        self._known.pop((user_id, key_id), None)
+
     async def erase(self, user_id: str) -> None:
         """Remove every key of the user for good, and make no other one ever. Repeatable."""
         await self._store.erase(user_id)
         for name in [name for name in self._known if name[0] == user_id]:
             del self._known[name]
+
+    async def names(self, after: str, limit: int) -> list[tuple[str, str]]:
+        """See KeyStore.every."""
+        return await self._store.every(after, limit)
+
+    async def renew(self, user_id: str, key_id: str) -> bool:
+        """Wrap a key by the current root, if another one wraps it; whether it was. Raises KeyMissing, KeysErased."""
+        try:
+            if envelope.of_current_root(await self._store.get(user_id, key_id), self._roots()):
+                return False
+        except Damaged as fault:
+            raise _missing() from fault
+        await self._store_new(user_id, await self._fetch(user_id, key_id))
+        return True
 
     async def _store_new(self, user_id: str, made: UserKey) -> None:
         stored = envelope.seal_user_key(made.secret, self._roots(), user_id=user_id, key_id=made.id)
@@ -86,7 +111,7 @@ class Keyring:
         try:
             await self._store.ids(user_id)
         except KeysErased:
-            # They were erased while it was being made: nothing is sealed with it yet.
+            # They were erased meanwhile: what was just put must not bring one back.
             await self._store.remove(user_id, made.id)
             raise
 

@@ -9,13 +9,14 @@ from datetime import timedelta
 from libs import audit, crypto, eventlog, jobqueue
 from libs.crypto import envelope
 from libs.db import Tx, retrying
+from libs.ids import made_at
 from libs.principal import Principal, User
 from services.files.adapters.keyring import Keyring, UserKey
 from services.files.adapters.objects import Objects
 from services.files.domain import file as decide
 from services.files.domain.errors import UploadExpired
 from services.files.domain.file import Declaration, File, Received, State, Version
-from services.files.domain.job import ExpireUpload, RemoveVersion
+from services.files.domain.job import ExpireUpload, RemoveVersion, RotateKey
 from services.files.domain.key import object_key
 from services.files.ops.event import facts
 from services.files.ops.measure import Measured
@@ -26,11 +27,15 @@ Begin = Callable[[Principal], AbstractAsyncContextManager[Tx]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long an upload may take, how long its pending row lives (longer), how long removed bytes are kept."""
+    """How long an upload may take, how long its pending row lives (longer), how long removed bytes are kept.
+
+    key: how old a user's key may be that seals; an older one still does, and is changed soon after.
+    """
 
     upload: timedelta
     expiry: timedelta
     recovery: timedelta
+    key: timedelta
 
 
 class Upload:
@@ -82,6 +87,8 @@ class Upload:
             )
             await versions.add(tx, version)
             await jobqueue.put(tx, ExpireUpload(version.id), run_at=version.expires_at)
+            if made_at(key.id) < tx.now() - self._times.key:
+                await jobqueue.put(tx, RotateKey(key.id), unique=f"{who.user_id}/{key.id}")
             return version
 
     async def _receive(self, who: User, version: Version, data_key: bytes, body: Measured) -> Received:

@@ -49,6 +49,24 @@ async def remove(tx: Tx, version_id: str) -> None:
     await tx.execute(delete(versions).where(versions.c.id == version_id))
 
 
+async def wrapped_by_others(tx: Tx, key_id: str, *, limit: int) -> list[Version]:
+    """At most *limit* versions whose key another key of the user than *key_id* wraps."""
+    others = versions.c.key_id.not_in(("", key_id))
+    query = select(versions).where(others).order_by(versions.c.id).limit(limit)
+    return [_version(dict(row)) for row in (await tx.execute(query)).mappings()]
+
+
+async def names_key(tx: Tx, key_id: str) -> bool:
+    """Whether any version's key is wrapped by *key_id*."""
+    found = await tx.execute(select(versions.c.id).where(versions.c.key_id == key_id).limit(1))
+    return found.one_or_none() is not None
+
+
+async def rewrap(tx: Tx, version_id: str, *, key_id: str, wrapped_key: bytes) -> None:
+    """Set what wraps a version's key, which itself never changes."""
+    await tx.execute(update(versions).where(versions.c.id == version_id).values(key_id=key_id, wrapped_key=wrapped_key))
+
+
 def _columns(version: Version) -> dict[str, Any]:
     return asdict(version) | {"state": version.state.value}
 
