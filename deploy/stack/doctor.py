@@ -25,7 +25,7 @@ from holdfast.escrow import Installation, Missing, record
 
 SECRET_DAYS = {
     "database_password": 180, "owner_password": 180, "repository_cipher": 36500, "evidence_key": 36500,
-    "digest_key": 36500,
+    "digest_key": 36500, "key_encryption_keys": 365,
 }  # fmt: skip
 SIGNING_DAYS = 90
 CHECK_SECONDS = 60

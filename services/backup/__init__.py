@@ -59,7 +59,7 @@ ends (request to a copy that could serve); RPO = target − newest restored beat
 while each sampled row has its object and deletes wait for longer than the copy is old; else it reaches back to the
 oldest row without one, and what no drill could look at is unknown (`domain.object_rpo`). Structure: pg_amcheck, in full
 drills with every index entry and parent page. Full drills smoke then: the real auth, files and events, outside the
-namespaces, on the copy's socket and none but Unix sockets of the drill, with the read-only identity of the object store
+namespaces, on the copy's socket and none but Unix sockets of the drill, with the reading identities of the object store
 and no mail, sign in the canary (set-up's own organization), read its file and its first event, and are gone before the
 phase ends. In a copy older than the canary, without its description, or restored with the escrow alone, that is not
 made. Then logins are disabled and secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is
@@ -71,7 +71,9 @@ Escrow (holdfast.escrow says what it holds). This service sees keyed digests alo
 no escrow, or one that differs from what is installed, is a warning and `holdfast_backup_escrow_stale`. A deep drill
 chooses its moment by what this host knows; then it reads the repository, fetches WAL and judges heartbeats with what an
 operator opened in `escrow_opened` and nothing else. Without one, or with one of another repository, its check `escrow`
-is not made; one that does not open the repository fails the drill.
+is not made; one that does not open the repository fails the drill. Then it opens one restored file (`file_opens`): row
+from the copy, bytes and its user's key from the store by identities that read, root keys from the escrow alone; the
+digest has to be the restored row's. Files of erased keys are passed over, and nothing may be left of such keys.
 
 Evidence. Whatever proves or disproves recovery, failures too, is one record in `state_dir`/evidence before anybody is
 told of it: holdfast.evidence says what a record is, byte for byte. `Evidence.append` is the one call; the same kind and

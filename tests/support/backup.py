@@ -136,6 +136,13 @@ def make(base: Path) -> Archived:
 
 @pytest.fixture(scope="session")
 def archived() -> Iterator[Archived]:
+    """The session's cluster that archives."""
+    with archiving() as found:
+        yield found
+
+
+@contextmanager
+def archiving() -> Iterator[Archived]:
     """A migrated, archiving cluster with its stanza made, gone at the end."""
     install()
     if os.geteuid() == 0:

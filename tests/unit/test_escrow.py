@@ -85,7 +85,7 @@ def test_openssl_and_tar_open_it_by_the_line_that_the_file_itself_gives(made: es
     assert {str(path.relative_to(empty)) for path in empty.rglob("*") if path.is_file()} == {
         "SHA256SUMS", "manifest.json", "repository/pgbackrest.conf", "repository/ca.pem", "secrets/auth/root_keys",
         "secrets/auth/cookie_keys", "secrets/stack/repository_cipher", "secrets/backup/heartbeat_key",
-        "secrets/backup/evidence_key",
+        "secrets/backup/evidence_key", "secrets/files/key_encryption_keys",
     }  # fmt: skip
 
 

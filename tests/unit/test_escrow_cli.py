@@ -3,12 +3,15 @@
 import hashlib
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from holdfast import escrow
+from holdfast.cli import escrow_keys as keys
 from holdfast.cli import main
 from holdfast.escrow import Installation, NotEscrow, contents, place, record
 from tests.support.escrow import installed, operator
@@ -237,13 +240,26 @@ def test_for_drills_only_what_a_drill_needs_is_written_where_drills_look(
     there = stack / "escrow"
     assert sorted(str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()) == [
         "manifest.json", "opened.json", "pgbackrest.conf", "repository/ca.pem", "repository/pgbackrest.conf",
-        "secrets/backup/heartbeat_key",
+        "secrets/backup/heartbeat_key", "secrets/files/key_encryption_keys",
     ]  # fmt: skip
     found = place.for_drill(there)
+    assert found.file_roots == (state / "secrets" / "files" / "key_encryption_keys").read_bytes()
     assert found.heartbeat_key == (state / "secrets" / "backup" / "heartbeat_key").read_bytes().strip()
     assert run("open", file, "--key", tmp_path / "ada.key", "--for-drills").exit_code == 0
     assert run("close").exit_code == 0
     assert not there.exists()
+
+
+def test_an_escrow_from_before_there_were_root_keys_of_files_still_opens_for_drills_and_has_none(
+    file: Path, tmp_path: Path
+) -> None:
+    manifest, found = escrow.unseal(file.read_bytes(), keys.private_key(tmp_path / "ada.key"))
+    older = {name: content for name, content in found.items() if "key_encryption_keys" not in name}
+    kept = replace(manifest, files={name: digest for name, digest in manifest.files.items() if name in older})
+    place.write_out(tmp_path / "older", kept, older, sha256="", now=datetime.now(UTC), for_drills=True)
+    assert place.for_drill(tmp_path / "older").file_roots == b""
+    place.write_out(tmp_path / "newer", manifest, found, sha256="", now=datetime.now(UTC), for_drills=True)
+    assert place.for_drill(tmp_path / "newer").file_roots == found["secrets/files/key_encryption_keys"]
 
 
 @pytest.mark.parametrize("name", ["", "repository", "pgbackrest.conf", "secrets/backup/heartbeat_key"])
@@ -258,7 +274,15 @@ def test_an_opened_escrow_that_others_may_read_is_none_for_a_drill(
         place.for_drill(stack / "escrow")
 
 
-@pytest.mark.parametrize("name", ["repository/pgbackrest.conf", "pgbackrest.conf", "secrets/backup/heartbeat_key"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "repository/pgbackrest.conf",
+        "pgbackrest.conf",
+        "secrets/backup/heartbeat_key",
+        "secrets/files/key_encryption_keys",
+    ],
+)
 def test_an_opened_escrow_that_was_changed_is_none_for_a_drill(
     file: Path, stack: Path, tmp_path: Path, name: str
 ) -> None:

@@ -31,7 +31,7 @@ OBJECTS = "rows_of_objects"
 _SAMPLE = 200
 _KEY = re.compile(r"([a-z0-9]{1,40})/([a-z0-9]{1,40})/([a-z0-9]{1,40})")
 _FIRST = string.digits + string.ascii_lowercase
-_UNSET = "no object store is configured for drills: HOLDFAST_FILES_ENDPOINT and its read-only key pair"
+UNSET = "no object store is configured for drills: HOLDFAST_FILES_ENDPOINT and its read-only key pair"
 # Half of the sample are the newest, which a torn recovery would lose first; the others are of any age. A file that was
 # deleted before the copy's moment may have reached the end of its recovery window since then: its bytes are no loss.
 _VERSIONS = """
@@ -84,13 +84,13 @@ class Objects:
     async def of_rows(self) -> Check:
         """Rows without an object."""
         if not self._store.endpoint:
-            return not_made(ROWS, _UNSET)
+            return not_made(ROWS, UNSET)
         asked = [_SAMPLE // 2, str(self._draw()), _SAMPLE // 2]
         sample = await self._copy.ask(_VERSIONS, asked)
         sizes = {f"{user}/{file}/{version}": sealed_size(size) for user, file, version, size, _ in sample}
         finished = {f"{user}/{file}/{version}": at for user, file, version, _, at in sample}
         try:
-            missing = await self._call(self._missing, sizes)
+            missing = await called(self._missing, sizes)
         except EngineAway as away:
             return not_made(ROWS, away.message)
         return ladder.objects_of_rows(len(sizes), {key: finished[key] for key in missing})
@@ -98,11 +98,11 @@ class Objects:
     async def of_objects(self, restored: datetime | None) -> Check:
         """Objects without a row. restored: when the copy's newest heartbeat was written."""
         if not self._store.endpoint:
-            return not_made(OBJECTS, _UNSET)
+            return not_made(OBJECTS, UNSET)
         if restored is None:
             return not_made(OBJECTS, "the copy has no heartbeat to say which objects it should know")
         try:
-            listed = [key for key, at in await self._call(self._listed) if at < restored]
+            listed = [key for key, at in await called(self._listed) if at < restored]
         except EngineAway as away:
             return not_made(OBJECTS, away.message)
         parts = [found.groups() for key in listed if (found := _KEY.fullmatch(key))]
@@ -117,15 +117,6 @@ class Objects:
             return not_made(LAG, "the copy has no heartbeat to say how old it is")
         waiting, shortest = (await self._copy.ask(_REMOVALS))[0]
         return ladder.deletes_lag(waiting, shortest, now - restored)
-
-    async def _call(self, what: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return await asyncio.to_thread(what, *arguments)
-        except ClientError as fault:
-            code = fault.response.get("Error", {}).get("Code", "")
-            raise EngineAway(f"The object store refuses the drill: {code}.", command="objects") from fault
-        except (BotoCoreError, OSError) as fault:
-            raise EngineAway(f"The object store is away: {type(fault).__name__}.", command="objects") from fault
 
     def _missing(self, sizes: Mapping[str, int]) -> list[str]:
         return [key for key, size in sizes.items() if self._size(key) != size]
@@ -153,11 +144,23 @@ class Objects:
 
     def _opened(self) -> Any:
         if self._client is None:
-            self._client = _client(self._store)
+            self._client = client(self._store)
         return self._client
 
 
-def _client(store: Store) -> Any:
+async def called(what: Callable[..., Any], *arguments: Any) -> Any:
+    """What *what*, which talks to the store, gives back from a thread. Raises EngineAway when the store refuses."""
+    try:
+        return await asyncio.to_thread(what, *arguments)
+    except ClientError as fault:
+        code = fault.response.get("Error", {}).get("Code", "")
+        raise EngineAway(f"The object store refuses the drill: {code}.", command="objects") from fault
+    except (BotoCoreError, OSError) as fault:
+        raise EngineAway(f"The object store is away: {type(fault).__name__}.", command="objects") from fault
+
+
+def client(store: Store) -> Any:
+    """A client of the bucket of the file bytes."""
     return boto3.session.Session().client(
         "s3",
         endpoint_url=store.endpoint,

@@ -1,11 +1,11 @@
-"""Restoring with an opened escrow alone: its pass, its identity that may only read, its key of heartbeats.
+"""Restoring with an opened escrow alone: its pass, its identity that may only read, its keys of heartbeats and files.
 
 An operator opens one where drills look (`holdfast escrow open FILE --key KEY --for-drills`). What lies there has to be
 as it was escrowed, and of this host's repository: else no drill uses it, and its record says so and never "ok".
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from holdfast.escrow import Missing, NotEscrow, repository_of
@@ -23,11 +23,15 @@ HEARTBEATS = "heartbeats"
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """engine: knows nothing but the escrow. key: of heartbeats. told: which escrow, for a person."""
+    """engine: knows nothing but the escrow. key: of heartbeats. told: which escrow, for a person.
+
+    file_roots: the file of root keys that wrap users' keys; empty when the escrow holds none.
+    """
 
     engine: Engine
     key: bytes
     told: str
+    file_roots: bytes = field(default=b"", repr=False)
 
     async def prove(self, label: str) -> None:
         """Return when the escrow opens the repository and *label* is in it. Raises EngineFailed when it does not.
@@ -80,6 +84,6 @@ def rescuer(directory: Path, engine: PgBackRest) -> Callable[[], Rescue | Check]
             )
         alone = replace(engine, config=opened.config, restore_config=opened.config, expire_config=opened.config)
         told = f"the escrow of {opened.manifest.made_at}, opened {opened.opened_at[:19]}Z,"
-        return Rescue(alone, opened.heartbeat_key, told)
+        return Rescue(alone, opened.heartbeat_key, told, opened.file_roots)
 
     return look

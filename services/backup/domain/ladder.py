@@ -100,6 +100,22 @@ def rows_of_objects(asked: int, strangers: Sequence[str]) -> Check:
     return Check("rows_of_objects", not strangers, asked, f"known to no row: {_some(strangers)}" if strangers else good)
 
 
+def file_opens(found: str | None, restored: str, erased: int) -> Check:
+    """found: SHA-256 of the bytes that came out, hexadecimal, None when nothing was there to open; restored: its row's.
+
+    erased: files that were passed over, because their users' keys are erased.
+    """
+    name = "file_opens"
+    passed = f"; {erased} of erased keys were passed over, and stayed erased" if erased else ""
+    if found is None:
+        none = f"no file that was drawn can be opened any more: {erased} are of erased keys" if erased else "no file"
+        return not_made(name, none)
+    if found != restored:
+        return Check(name, False, 1, f"a file opened and has other bytes than its restored row says{passed}")
+    good = "one file opened with its user's key by the escrowed roots alone, its bytes as its restored row says"
+    return Check(name, True, 1, f"{good}{passed}")
+
+
 def structure(code: int, out: str, err: str, *, strict: bool) -> Check:
     """What pg_amcheck said: 0 is sound, 2 is corruption, anything else means that it could not look."""
     name = "amcheck"

@@ -15,6 +15,7 @@ from services.backup.adapters.copy import Copy, Servers
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.ladder import Ladder
 from services.backup.adapters.objects import OBJECTS, Objects, Store
+from services.backup.adapters.opening import FILE, Opening
 from services.backup.adapters.place import Place
 from services.backup.adapters.questions import Questions
 from services.backup.adapters.rescue import Rescue
@@ -22,7 +23,7 @@ from services.backup.adapters.rung import rung
 from services.backup.adapters.smoke import Smoke
 from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
-from services.backup.domain.drill import Check, Drill, Kind
+from services.backup.domain.drill import Check, Drill, Kind, not_made
 from services.backup.domain.errors import ChecksFailed, EngineFailed, Interrupted
 from services.backup.domain.object_rpo import LAG, ROWS
 from services.backup.domain.plan import Plan
@@ -138,8 +139,16 @@ class Run:
         if self._rescue is not None:
             done = self._drill.checks
             self._add(self._rescue.check(done) if isinstance(self._rescue, Rescue) else self._rescue)
+            self._add(await self._open_file(copy, self._rescue))
         strict = self._drill.full
         self._add(await rung("amcheck", lambda: structure.amcheck(tools.servers, copy, strict=strict)))
+
+    async def _open_file(self, copy: Copy, rescue: Rescue | Check) -> Check:
+        """Whether one restored file opens with its user's key, by the roots that the escrow holds and no others."""
+        if isinstance(rescue, Check):
+            return not_made(FILE, rescue.detail)
+        opening = Opening(copy, self._tools.store, rescue.file_roots, draw=self._tools.draw)
+        return await rung(FILE, opening.check)
 
     async def _smoke(self, copy: Copy) -> list[Check]:
         """What the real services say of the canary in the copy."""

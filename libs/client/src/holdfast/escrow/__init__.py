@@ -7,13 +7,15 @@ What is in it, by the names that the files have in an installation:
     secrets/stack/repository_cipher  without it every backup is lost
     secrets/backup/heartbeat_key     without it no restored heartbeat can be told from a forged one
     secrets/backup/evidence_key      without it the chain of evidence ends
+    secrets/files/key_encryption_keys  without it no user's key opens, and so no file
     repository/pgbackrest.conf       where the repository is, an identity that may only read it, and the pass
     repository/ca.pem                the authority of its store, when it has one of its own
     manifest.json, SHA256SUMS        what there is, who can open it, when it was made, and a digest of everything
 
 The list is closed: nothing is swept up from a directory. So these are not in it, and must never be:
-- keys of single persons or files. They live in the database alone, wrapped by a root: who is erased loses his key,
-  backups forget it within 30 days, and an escrow, which no one can call back, would bring it to life again.
+- keys of single persons or files. A person's keys live in a bucket of their own alone, wrapped by the roots of files:
+  who is erased loses them, and an escrow, which no one can call back, would bring them to life again. So a restore
+  needs that bucket, as it needs the bucket of the file bytes: neither is in the backups.
 - what is drawn again without loss: passwords of database roles, CSRF and page keys, certificates, identities of object
   stores that may write.
 

@@ -11,11 +11,13 @@ SECRETS = (
     "stack/repository_cipher",
     "backup/heartbeat_key",
     "backup/evidence_key",
+    "files/key_encryption_keys",
 )
 REPOSITORY = "repository/pgbackrest.conf"
 AUTHORITY = "repository/ca.pem"
 HEARTBEAT_KEY = "secrets/backup/heartbeat_key"
-FOR_DRILLS = (REPOSITORY, AUTHORITY, HEARTBEAT_KEY)
+FILE_ROOTS = "secrets/files/key_encryption_keys"
+FOR_DRILLS = (REPOSITORY, AUTHORITY, HEARTBEAT_KEY, FILE_ROOTS)
 """All that a drill needs: no key of a person's session lies where a drill finds its own."""
 CA_OPTION = "repo1-storage-ca-file"
 _SECTION = re.compile(r"^\[([^\]]+)\]$")

@@ -14,7 +14,15 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast.escrow.archive import MANIFEST, SUMS, Manifest, NotEscrow, sums
-from holdfast.escrow.contents import AUTHORITY, CA_OPTION, FOR_DRILLS, HEARTBEAT_KEY, REPOSITORY, option
+from holdfast.escrow.contents import (
+    AUTHORITY,
+    CA_OPTION,
+    FILE_ROOTS,
+    FOR_DRILLS,
+    HEARTBEAT_KEY,
+    REPOSITORY,
+    option,
+)
 from holdfast.escrow.record import write
 
 CONFIG, OPENED = "pgbackrest.conf", "opened.json"
@@ -22,12 +30,16 @@ CONFIG, OPENED = "pgbackrest.conf", "opened.json"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a drill takes of an opened escrow. config: of the engine; opened_at: ISO 8601."""
+    """What a drill takes of an opened escrow. config: of the engine; opened_at: ISO 8601.
+
+    file_roots: root keys of files; empty in an escrow that was made before there were any.
+    """
 
     manifest: Manifest
     config: Path
     heartbeat_key: bytes
     opened_at: str
+    file_roots: bytes
 
 
 def write_out(
@@ -76,7 +88,8 @@ def for_drill(directory: Path) -> Opened:
     if config.read_text(encoding="utf-8") != wanted:
         raise NotEscrow(f"{CONFIG} is not what was escrowed")
     key = (directory / HEARTBEAT_KEY).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
-    return Opened(manifest, config, key, str(document["opened_at"]))
+    roots = (directory / FILE_ROOTS).read_bytes() if FILE_ROOTS in manifest.files else b""
+    return Opened(manifest, config, key, str(document["opened_at"]), roots)
 
 
 def close(directory: Path) -> bool:
