@@ -1,7 +1,7 @@
 # Every habit is a target; `make help` lists them. FORMAT=json makes those that report print one JSON object on standard output.
 SHELL := /bin/sh
 .SUFFIXES:
-.PHONY: help setup setup-dev up down status logs doctor tour test test-fast faults lint types fmt protos verify migrate bench bench-quick clean
+.PHONY: help setup setup-dev up down status logs doctor tour erase test test-fast faults lint types fmt protos verify migrate bench bench-quick clean
 
 H := .holdfast
 STACK := sh deploy/stack/verb.sh
@@ -40,6 +40,9 @@ doctor: ## examine ports, clock, secrets, database roles, archive, listeners, ve
 
 tour: ## the main job, done by real parts through the edge, each step asserted
 	@$(STACK) tour
+
+erase: ## end what a user's files say, in every backup too, for good: NAME=organizations/…/users/…
+	@$(STACK) erase
 
 test: setup-dev ## every test, on a stack of its own beside a running one; ONLY=path::name narrows, PROMISES=1 lists promises
 	@$(TREE) $(DEV) -m pytest -q $(if $(PROMISES),--promises) $(ONLY)

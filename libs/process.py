@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from libs import clock, config, ids
+from libs.errors import AppError
 from libs.observability import log
 
 STOP_SECONDS = 10.0
@@ -230,22 +232,27 @@ class Build(Protocol[ConfigT_contra]):
         """The app made of its parts; nothing has started."""
 
 
+Deed = Callable[[ConfigT, str], Awaitable[str]]
+
+
 def main(
     config_type: type[ConfigT],
     build: Build[ConfigT],
     *,
     work: Build[ConfigT] | None = None,
     migrate: Callable[[Mapping[str, str]], None] | None = None,
+    deeds: Mapping[str, "Deed[ConfigT]"] = MappingProxyType({}),
     arguments: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> NoReturn:
     """Run a service's program and exit. Verbs: serve (the default), check, and, where given, work and migrate.
 
     build: server and worker in one; work: the worker alone; migrate: is handed the environment, since it needs the
-    owner role's secret, which no serving process has.
+    owner role's secret, which no serving process has. deeds: further verbs, each done once to what the command line
+    names after it; what it gives back is printed, and an AppError is told in its words with exit code 1.
     """
     environ = os.environ if environ is None else environ
-    verbs = ["serve", "check", *(["work"] if work else []), *(["migrate"] if migrate else [])]
+    verbs = ["serve", "check", *(["work"] if work else []), *(["migrate"] if migrate else []), *deeds]
     chosen = _parser(config_type, verbs).parse_args(arguments)
     if chosen.verb == "migrate" and migrate:
         migrate(environ)
@@ -260,6 +267,8 @@ def main(
         found = _run(_check(loaded, build))
         _report(loaded.service, found, as_json=chosen.json)
         sys.exit(config.EXIT_FAULT if found else config.EXIT_OK)
+    if chosen.verb in deeds:
+        sys.exit(_run(_do(deeds[chosen.verb], loaded, chosen.subject)))
     sys.exit(_run(_serve(loaded, work if chosen.verb == "work" and work else build)))
 
 
@@ -282,6 +291,15 @@ async def _serve(loaded: ConfigT, build: Build[ConfigT]) -> int:
     return await app.run()
 
 
+async def _do(deed: "Deed[ConfigT]", loaded: ConfigT, subject: str) -> int:
+    try:
+        print(await deed(loaded, subject))
+    except AppError as fault:
+        print(fault.message, file=sys.stderr)
+        return config.EXIT_FAULT
+    return config.EXIT_OK
+
+
 async def _check(loaded: ConfigT, build: Build[ConfigT]) -> list[str]:
     return await build(loaded, now=clock.now, ids=ids.new_id).check()
 
@@ -299,6 +317,7 @@ def _parser(config_type: type[config.ServiceConfig], verbs: Sequence[str]) -> ar
         epilog="settings:\n" + config.describe(config_type),
     )
     parser.add_argument("verb", nargs="?", default="serve", choices=verbs, help="what to do (default: serve)")
+    parser.add_argument("subject", nargs="?", default="", help="what a verb that is done once is done to")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout (check)")
     return parser
 

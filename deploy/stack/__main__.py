@@ -9,7 +9,7 @@ import click
 import psycopg
 import sqlalchemy.exc
 
-from deploy.stack import doctor, logs, ports, prepare, showing, status
+from deploy.stack import doctor, erasing, logs, ports, prepare, showing, status
 from deploy.stack import down as downing
 from deploy.stack.edge import Refused
 from deploy.stack.layout import CHECKOUT, BadSettings, layout
@@ -21,7 +21,7 @@ from deploy.stack.visitors import Failed
 
 EXPECTED = (
     IsDown, NeverUp, NotWell, OtherRun, ports.PortTaken, BadSettings, prepare.PreparationFailed, PostgresError,
-    SupervisorGone, logs.NoSuchPart, Refused, Failed, OSError, psycopg.OperationalError,
+    SupervisorGone, logs.NoSuchPart, erasing.NotErased, Refused, Failed, OSError, psycopg.OperationalError,
     sqlalchemy.exc.OperationalError,
 )  # fmt: skip
 
@@ -134,6 +134,23 @@ def migrate_() -> None:
         ran = parts.cluster.migrate(parts.vault.role_passwords()["holdfast_owner"])
         report.facts["ran"] = [f"{step.tree} {step.revision} {step.title}" for step in ran]
         report.say("\n".join(report.facts["ran"]) or "nothing is pending")
+        return True
+
+    ended(report, deed)
+
+
+@main.command("erase")
+def erase_() -> None:
+    """Erase what the files of user NAME say, for good and in every backup too."""
+    report = Report()
+
+    def deed() -> bool:
+        name = os.environ.get("NAME", "")
+        if not name:
+            report.say("Say whose files, by the resource name: make erase NAME=organizations/…/users/…")
+            return False
+        report.facts["erased"] = erasing.erase(running(layout()), name)
+        report.say(report.facts["erased"])
         return True
 
     ended(report, deed)

@@ -12,9 +12,11 @@ from libs.crypto.envelope import parse_roots
 from libs.db import Database
 from libs.jobqueue import Periodic, Timetable, Worker
 from libs.jobqueue.figures import Figures
+from libs.names import USER
 from libs.observability import trace
 from libs.observability.metric import Metrics, MetricsServer
 from libs.page import Tokens
+from libs.principal import User
 from libs.process import App, Part
 from libs.rpc.health import Health, Monitor
 from libs.rpc.server import Server
@@ -24,6 +26,7 @@ from services.files.adapters.objects import Objects
 from services.files.adapters.s3 import S3Objects
 from services.files.adapters.s3_keys import S3Keys
 from services.files.config import Config
+from services.files.domain.errors import FileNotFound
 from services.files.domain.job import RenewKeys
 from services.files.http.get import Get, Head
 from services.files.http.put import Put
@@ -88,6 +91,26 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     return App(
         config.service, parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
     )
+
+
+async def erase(config: Config, name: str) -> str:
+    """Erase what the files of the user *name* say, once and for good; what was done, for a person.
+
+    Raises InvalidArgument, FileNotFound when the user has stored nothing, and Unavailable.
+    """
+    named = USER.parse(name)
+    who = User(named["organization"], named["user"], actor="operator")
+    database, store = Database.connect(config, now=clock.now), _keys(config)
+    keys = Keys(database.begin, _keyring(config, store, ids_.new_id), kept=timedelta())
+    await database.start()
+    try:
+        if not await keys.known(who):
+            raise FileNotFound("Nothing was erased: there is no such user, or no file of that user.")
+        await keys.erase(who)
+    finally:
+        await database.stop()
+        await store.stop()
+    return f"erased: no file of {name} can be read any more, from here or from any backup"
 
 
 @dataclass(frozen=True, slots=True)

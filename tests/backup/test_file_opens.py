@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from libs.secret import Secret
 from services.files.adapters.keyring import Keyring
 from services.files.adapters.s3_keys import S3Keys
 from tests.backup.test_escrow import PASS, Host, deep, open_for_drills, run
-from tests.support.backup import HEARTBEAT_KEY, Archived, Operator, Service, archiving, own, service_user
+from tests.support.backup import HEARTBEAT_KEY, Archived, Operator, Service, archiving, own, service_user, wait_until
 from tests.support.escrow import installed, operator
 from tests.support.events import World
 from tests.support.files import ROOTS, Files
@@ -81,10 +82,19 @@ def service(archived: Archived, seaweed: SeaweedServer, people: list[User]) -> I
 @pytest.fixture(scope="module")
 def asks(service: Service) -> Iterator[Operator]:
     with Operator(service) as found:
-        assert found.back_up(pb.BACKUP_TYPE_FULL).state == pb.STATE_SUCCEEDED
-        found.status(advance=True)
-        found.status(advance=True)
+        made = found.back_up(pb.BACKUP_TYPE_FULL)
+        assert made.state == pb.STATE_SUCCEEDED
+        # The engine tells its end by whole seconds: a moment that can be drilled to is a second later at least.
+        first = made.end_time.ToDatetime() + timedelta(seconds=2)
+        wait_until(lambda: beat(found) > first, "a heartbeat after the backup")
+        beat(found)
         yield found
+
+
+def beat(asks: Operator) -> datetime:
+    """When a heartbeat was written that is archived now."""
+    made = asks.backups.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=60)
+    return made.heartbeat.create_time.ToDatetime()
 
 
 @pytest.fixture(scope="module")

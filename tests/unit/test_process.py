@@ -245,6 +245,20 @@ async def test_work_runs_the_worker_alone_and_migrate_needs_no_service_configura
     assert (code, said) == (0, ["migrated True"])
 
 
+async def test_a_verb_done_once_prints_its_answer_and_a_refusal_is_told_in_words_with_1(
+    environ: dict[str, str],
+) -> None:
+    async with program(environ, "greet", "ada") as running:
+        code, said, _ = await running.end()
+    assert (code, said) == (0, ["hello ada"])
+    async with program(environ, "greet") as running:
+        code, said, err = await running.end()
+    assert (code, said, err) == (1, [], "Say whom to greet.\n")
+    async with program(environ | {"HOLDFAST_DATABASE_PORT": "x"}, "greet", "ada") as running:
+        code, said, _ = await running.end()
+    assert (code, said) == (78, [])
+
+
 async def test_an_unknown_verb_exits_64_and_help_shows_the_settings(environ: dict[str, str]) -> None:
     async with program(environ, "dance") as running:
         code, _, err = await running.end()

@@ -62,6 +62,11 @@ class Keys:
         async with self._begin(who) as tx:
             await audit.record(tx, "files.erased")
 
+    async def known(self, who: User) -> bool:
+        """Whether the user has stored anything, so that a mistyped name is not taken for one."""
+        async with self._begin(who) as tx:
+            return await versions.any_at_all(tx)
+
     async def renew(self) -> int:
         """Wrap all users' keys by the current root; how many were not. Then a former root may be given up.
 

@@ -49,6 +49,11 @@ async def remove(tx: Tx, version_id: str) -> None:
     await tx.execute(delete(versions).where(versions.c.id == version_id))
 
 
+async def any_at_all(tx: Tx) -> bool:
+    """Whether the user has a version in any state."""
+    return (await tx.execute(select(versions.c.id).limit(1))).one_or_none() is not None
+
+
 async def wrapped_by_others(tx: Tx, key_id: str, *, limit: int) -> list[Version]:
     """At most *limit* versions whose key another key of the user than *key_id* wraps."""
     others = versions.c.key_id.not_in(("", key_id))

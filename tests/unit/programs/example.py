@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from libs import clock, process
 from libs.config import ServiceConfig, setting
+from libs.errors import InvalidArgument
 
 MANNERS = frozenset(sys.argv[1].split(","))
 
@@ -101,5 +102,11 @@ def migrate(environ: Mapping[str, str]) -> None:
     say(f"migrated {len(environ) > 0}")
 
 
+async def greet(config: Config, subject: str) -> str:
+    if not subject:
+        raise InvalidArgument("Say whom to greet.")
+    return f"{config.greeting} {subject}"
+
+
 if __name__ == "__main__":
-    process.main(Config, build, work=work, migrate=migrate, arguments=sys.argv[2:])
+    process.main(Config, build, work=work, migrate=migrate, deeds={"greet": greet}, arguments=sys.argv[2:])
