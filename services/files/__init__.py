@@ -18,9 +18,9 @@ in rows are the plaintext's. A range reads the segments it lies in. A user's fir
 once make two, and both stay. A key is remembered for `key_cache_seconds`.
 An upload that meets a key older than `key_life_seconds` has it changed by a job: a fresh one seals, every row is
 wrapped by it, and the old one goes when no backup names it any more. Root keys rotate by their file; a daily job wraps
-all users' keys by the current one. Erasing a user's keys (`make erase`, job EraseFiles) leaves a mark, removes each key and is final:
-rows, objects and backups stay as they are and say nothing any more; a replica may remember a key for its while, and a
-download that has begun ends. There is no way back, and no new key for that user.
+all users' keys by the current one. Erasing a user's keys (`make erase`, job EraseFiles) leaves a mark, removes each
+key and is final: rows, objects and backups stay as they are and say nothing any more; a replica may remember a key for
+its while, and a download that has begun ends. There is no way back, and no new key for that user.
 
 Sources: AIP-122, 154, 158; RFC 9110 (ranges, conditions), RFC 6266 and 8187 (names in headers), RFC 9530 (digests).
 """

@@ -97,7 +97,9 @@ async def test_ranges_over_the_borders_of_segments_are_exactly_their_bytes(servi
 
 
 @pytest.mark.control("F4", "a changed, moved, cut or foreign segment is refused")
-async def test_an_object_that_was_tampered_with_is_refused_whole_and_by_the_bad_byte(service: Service) -> None:
+async def test_an_object_that_was_tampered_with_is_refused_and_the_log_says_why(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     person = service.person()
     content = os.urandom(2 * SEGMENT_BYTES)
     kept, other = await person.upload("kept", content), await person.upload("other", content)
@@ -109,6 +111,9 @@ async def test_an_object_that_was_tampered_with_is_refused_whole_and_by_the_bad_
     put_raw(service, kept_key, b"x" + box[1:])
     answer = await person.http.get("/v1/files/kept")
     assert (answer.status_code, answer.json()["error"]["reason"]) == (500, "INTERNAL")
+    told = [line for line in capsys.readouterr().out.splitlines() if "file_unreadable" in line]
+    assert len(told) == 5
+    assert all("why=BytesDamaged" in line for line in told)
     put_raw(service, kept_key, box)
     assert await person.download(kept.name) == await person.download(other.name) == content
     assert other_key != kept_key

@@ -6,10 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from libs import audit, crypto
 from libs.crypto import Damaged, envelope
 from libs.db import Tx
+from libs.observability import log
 from libs.principal import User
 from services.files.adapters.keyring import Keyring
 from services.files.adapters.objects import Objects
-from services.files.domain.errors import BytesDamaged, BytesMissing, FileNotFound
+from services.files.domain.errors import BytesDamaged, BytesMissing, FileNotFound, KeyMissing
 from services.files.domain.file import File, Version
 from services.files.domain.key import object_key
 from services.files.domain.span import Span
@@ -18,6 +19,7 @@ from services.files.store import files, versions
 
 Chunks = AsyncIterator[bytes]
 Choose = Callable[[File], Span]
+_log = log.get(__name__)
 
 
 class Download:
@@ -59,13 +61,16 @@ class Download:
 
         Raises KeysErased, KeyMissing, BytesMissing, BytesDamaged, StoreUnavailable.
         """
-        data_key = await self._data_key(who, version)
         of = crypto.cut(size_bytes, offset=span.start, length=span.length)
         key = object_key(version.user_id, version.object_id, version.id)
-        async with self._objects.read(who.user_id, key, Span(of.start, of.length)) as sealed:
-            plain = _told(crypto.unseal(sealed, data_key, *envelope.bytes_of(version.id), of=of))
-            first = await anext(plain, b"")
-            yield _again(first, plain)
+        try:
+            data_key = await self._data_key(who, version)
+            async with self._objects.read(who.user_id, key, Span(of.start, of.length)) as sealed:
+                plain = _told(crypto.unseal(sealed, data_key, *envelope.bytes_of(version.id), of=of))
+                yield _again(await anext(plain, b""), plain)
+        except (BytesDamaged, BytesMissing, KeyMissing) as fault:
+            _log.error("file_unreadable", version=version.id, why=type(fault).__name__)
+            raise
 
     async def _data_key(self, who: User, version: Version) -> bytes:
         if not version.key_id:
