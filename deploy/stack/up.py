@@ -174,7 +174,7 @@ def fingerprint(part: Part, where: Layout, installed: str) -> str:
     total = hashlib.sha256(section(part.program, where.logs).encode())
     for argument in part.program.argv:
         path = Path(str(argument).rpartition("=")[2])
-        if path.parent == where.conf and path.is_file():
+        if path.parent in (where.conf, where.state / "store") and path.is_file():
             total.update(path.read_bytes())
     if part.own_code:
         total.update(installed.encode())
