@@ -83,6 +83,18 @@ class Cancelled:
     """What the job was for has gone."""
 
 
+def checked(answer: object) -> None:
+    """Raise JobInvalid for an answer of a handler that says what cannot be written, as careless code gives one: a class
+    in place of its value, a time that is none.
+    """
+    if isinstance(answer, type):
+        raise JobInvalid(f"The handler answered the class {answer.__name__}, not a value of it.")
+    when = answer.at if isinstance(answer, Retry | Snooze) else None
+    if isinstance(answer, Snooze) or when is not None:
+        if not isinstance(when, datetime):
+            raise JobInvalid(f"{type(answer).__name__}.at has to be a datetime.")
+
+
 Outcome = Done | Completed | Retry | Snooze | Discard | Cancelled
 JobT = TypeVar("JobT")
 Handler = Callable[[JobT, Lease], Awaitable[Outcome | None]]

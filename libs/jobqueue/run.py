@@ -9,7 +9,19 @@ from typing import Any
 from libs.errors import AppError
 from libs.jobqueue.claim import Found
 from libs.jobqueue.completion import StaleLease, Told
-from libs.jobqueue.job import Cancelled, Completed, Discard, Handler, JobInvalid, Lease, Outcome, Retry, Snooze, decode
+from libs.jobqueue.job import (
+    Cancelled,
+    Completed,
+    Discard,
+    Handler,
+    JobInvalid,
+    Lease,
+    Outcome,
+    Retry,
+    Snooze,
+    checked,
+    decode,
+)
 from libs.observability import context, log
 
 _log = log.get(__name__)
@@ -106,7 +118,9 @@ class Run:
 
     async def _told(self) -> Told | None:
         try:
-            return self._from_outcome(await self._outcome())
+            outcome = await self._outcome()
+            checked(outcome)
+            return self._from_outcome(outcome)
         except asyncio.CancelledError:
             # Only _stop() cancels this task (or its handler failed so), so swallowing this hides it from nobody.
             return self._interrupted()

@@ -106,7 +106,7 @@ ANSWERS: dict[str, tuple[Any, tuple[str, str]]] = {
     "half a character": (Discard("a\ud800b"), ("discarded", "a?b")),
     "a long text": (Discard("x" * 5000), ("discarded", "x" * 500)),
     "no text": (Discard(None), ("dead", "its end could not be written")),  # type: ignore[arg-type]  # as careless code
-    "no time": (Snooze("whenever"), ("dead", "its end could not be written")),  # type: ignore[arg-type]  # does
+    "no time": (Snooze("whenever"), ("dead", "JobInvalid: Snooze.at has to be a datetime.")),  # type: ignore[arg-type]
     "a time without a zone": (Snooze(LATER.replace(tzinfo=None)), ("scheduled", "")),
     "behind the end of time": (Retry(ENDLESS, "busy"), ("scheduled", "busy")),
     "before all time": (Snooze(datetime.min.replace(tzinfo=timezone(timedelta(hours=12)))), ("done", "")),
@@ -138,6 +138,30 @@ async def test_an_answer_that_cannot_be_written_stops_no_other(files: Database, 
     times = dict(rows(database, "SELECT payload ->> 'text', run_at FROM jobs.jobs WHERE state = 'scheduled'"))
     assert times["a time without a zone"] == times["later"] == LATER
     assert times["behind the end of time"].year == 9999
+
+
+A_SNOOZE: Any = Snooze
+A_RETRY: Any = Retry
+CARELESS = {
+    "a length of time": (A_SNOOZE(timedelta(minutes=5)), "Snooze.at has to be a datetime."),
+    "seconds": (A_RETRY(5), "Retry.at has to be a datetime."),
+    "no time to wait for": (A_SNOOZE(None), "Snooze.at has to be a datetime."),
+    "a class": (A_RETRY, "The handler answered the class Retry, not a value of it."),
+}
+
+
+@pytest.mark.parametrize(("answer", "error"), CARELESS.values(), ids=CARELESS)
+async def test_an_answer_that_says_no_time_is_a_dead_letter_and_does_not_stop_its_worker(
+    files: Database, database: TestDatabase, answer: Any, error: str
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> Any:
+        return answer if job.text == "careless" else None
+
+    await given(files, SendNote("careless"), SendNote("fine"))
+    async with working(files, {SendNote: handle}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state IN ('ready', 'running')") == [], "ends")
+    assert rows(database, "SELECT state, failures, error FROM jobs.jobs") == [("dead", 1, f"JobInvalid: {error}")]
+    assert rows(database, "SELECT outcome FROM jobs.history") == [("done",)]
 
 
 @pytest.mark.parametrize(
