@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from libs.db import Database, Tx
 from libs.jobqueue.completion import complete
-from libs.jobqueue.job import Completed, Done, Handler, JobT, Lease, Outcome
+from libs.jobqueue.job import Cancelled, Completed, Discard, Handler, JobT, Lease, Outcome, Retry, Snooze, checked
 
 TxHandler = Callable[[Tx, JobT, Lease], Awaitable[Outcome | None]]
 
@@ -13,8 +13,8 @@ def in_transaction(database: Database, handler: TxHandler[JobT]) -> Handler[JobT
     """A handler that calls *handler* in a transaction armed for whom the job works for, and finishes the job in it: all
     of it is there at once, or nothing.
 
-    Any other answer than Done or None, and any error, rolls the writes back: Retry, Snooze, Discard and Cancelled say
-    that the work was not done. When the transaction meets another one, *handler* is called again, in a new one. For
+    Retry, Snooze, Discard and Cancelled, and any error, roll the writes back: they say that the work was not done. Any
+    other answer says that it was, as it does outside of a transaction. When the transaction meets another one, *handler* is called again, in a new one. For
     work within the database; whoever waits for something else meanwhile opens a transaction of their own when it is
     there.
     """
@@ -23,11 +23,10 @@ def in_transaction(database: Database, handler: TxHandler[JobT]) -> Handler[JobT
         async def attempt() -> Outcome | None:
             async with database.begin(lease.principal) as tx:
                 outcome = await handler(tx, job, lease)
-                if outcome is None or isinstance(outcome, Done):
-                    return await complete(tx, lease)
-                if isinstance(outcome, Completed):
-                    return outcome
-                raise _Undone(outcome)
+                checked(outcome)
+                if isinstance(outcome, Retry | Snooze | Discard | Cancelled):
+                    raise _Undone(outcome)
+                return outcome if isinstance(outcome, Completed) else await complete(tx, lease)
 
         try:
             return await database.retry(attempt)

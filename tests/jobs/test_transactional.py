@@ -76,6 +76,17 @@ async def test_writes_stay_if_and_only_if_the_job_is_done(
     assert [event for event, kind in events if kind == "send_note"] == ["claimed", outcome]
 
 
+@pytest.mark.parametrize(("answer", "followed"), [("sent", 1), (True, 1), (Retry, 0)])
+async def test_writes_of_a_handler_that_answers_anything_else_stay_as_its_job_is_done(
+    files: Database, database: TestDatabase, answer: Any, followed: int
+) -> None:
+    [job] = await given(files, SendNote("x"))
+    async with working(files, {SendNote: following(files, answer)}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state IN ('ready', 'running')") == [], "ends")
+    done = rows(database, "SELECT outcome FROM jobs.history WHERE id = %s", job)
+    assert (rows(database, FOLLOWED), done) == ([(followed,)], [("done",)] * followed)
+
+
 @pytest.mark.control("J1", "a late writer changes nothing")
 async def test_a_handler_that_lost_its_job_meanwhile_writes_nothing(files: Database, database: TestDatabase) -> None:
     await given(files, SendNote("x"))
