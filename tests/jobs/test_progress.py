@@ -95,6 +95,23 @@ async def test_progress_that_cannot_be_stored_is_refused_and_the_last_one_stays(
     assert rows(database, "SELECT progress FROM jobs.jobs") == [("as it was",)]
 
 
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else "x"
+
+
+async def test_progress_that_no_claim_could_read_is_refused_and_stops_no_queue(
+    files: Database, database: TestDatabase
+) -> None:
+    await given(files, SendNote("long"))
+    found = await claimed(files)
+    for depth in (65, 500, 900):
+        with pytest.raises(JobInvalid, match="64 deep"):
+            await saved(files, found.lease, nested(depth))
+    await saved(files, found.lease, nested(64))
+    await settle(files, "files", [Told(found.lease, found.type, "release")])
+    assert (await claimed(files)).lease.progress == nested(64)
+
+
 @pytest.mark.parametrize("value", [None, 0, False, "\\u0000", "é" * 8000, {"a": [1.5, None, {"b": ""}]}])
 async def test_whatever_json_can_hold_comes_back_as_it_was(files: Database, value: Any) -> None:
     await given(files, SendNote("long"))
