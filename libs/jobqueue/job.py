@@ -155,13 +155,14 @@ def _read(job_type: type[Any]) -> Kind:
 
 
 def encode(job: Any) -> str:
-    """The job's fields as JSON. Raises JobInvalid for what is no dataclass, no plain value, or too large."""
+    """The job's fields as JSON. Raises JobInvalid for what is no dataclass, not as declared, or too large."""
     if isinstance(job, type):
         raise JobInvalid("A job has to be an instance of a dataclass.")
-    values = {name: getattr(job, name) for name in kind(type(job)).fields}
-    for name, value in values.items():
-        if not isinstance(value, PLAIN):
-            raise JobInvalid(f"{type(job).__name__}.{name} has to be text, a number, a truth value or None.")
+    values = {}
+    for name, kinds in kind(type(job)).accepts.items():
+        values[name] = value = getattr(job, name)
+        if type(value) not in kinds and not _reads_as(value, kinds):
+            raise JobInvalid(f"{type(job).__name__}.{name} has to be {_words(kinds)}, as declared.")
         if isinstance(value, str) and "\0" in value:
             raise JobInvalid(f"{type(job).__name__}.{name} holds a zero character, which Postgres cannot store.")
     try:
@@ -192,6 +193,15 @@ def decode(job_type: type[JobT], payload: object) -> JobT:
 
 def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _reads_as(value: object, kinds: tuple[type[Any], ...]) -> bool:
+    # A member of a StrEnum is stored as its text; True would be stored as true, which is no number.
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _words(kinds: tuple[type[Any], ...]) -> str:
+    return " or ".join(dict.fromkeys("None" if one is type(None) else one.__name__ for one in kinds))
 
 
 def _accepted(hint: Any) -> tuple[type[Any], ...]:
