@@ -14,6 +14,8 @@ from libs.principal import Operator, Organization, User
 
 LONGEST_UNIQUE = 200
 LONGEST_DELAY = timedelta(days=36_525)
+MAX_BATCH_CHARACTERS = 32 * 1024 * 1024
+"""Of all payloads put at once. Postgres would take a few times as much, and refuse more in words of its own."""
 EARLIEST_YEAR, LATEST_YEAR = 1970, 9000
 PRIORITIES = range(-100, 101)
 CANCEL = "cancel"
@@ -76,7 +78,7 @@ async def put(tx: Tx, job: Any, *, run_at: When = None, priority: int = 0, uniqu
 
 
 async def put_many(tx: Tx, jobs: Sequence[Any], *, run_at: When = None, priority: int = 0) -> list[str]:
-    """Put all of *jobs* in one statement and return their ids in order; see put."""
+    """Put all of *jobs*, up to 32 MiB of them, in one statement and return their ids in order; see put."""
     if not jobs:
         return []
     made = [ids.new_id() for _ in jobs]
@@ -92,20 +94,23 @@ def channel(service: str) -> str:
 def _arguments(
     tx: Tx, made: Sequence[str], jobs: Sequence[Any], run_at: When, priority: int, unique: str
 ) -> dict[str, Any]:
-    if priority not in PRIORITIES:
-        raise JobInvalid("The priority has to be from -100 to 100.")
-    if len(unique) > LONGEST_UNIQUE or UNSTORABLE.search(unique):
+    if type(priority) is not int or priority not in PRIORITIES:
+        raise JobInvalid("The priority has to be a whole number from -100 to 100.")
+    if not isinstance(unique, str) or len(unique) > LONGEST_UNIQUE or UNSTORABLE.search(unique):
         raise JobInvalid(f"A unique key has at most {LONGEST_UNIQUE} characters, none of them zero or half a one.")
     places: dict[type[Any], int] = {}
     which = [places.setdefault(type(job), len(places) + 1) for job in jobs]
     kinds = [kind(found) for found in places]
+    payloads = ",".join(map(encode, jobs))
+    if len(payloads) > MAX_BATCH_CHARACTERS:
+        raise JobInvalid(f"Jobs put at once hold at most {MAX_BATCH_CHARACTERS} characters: put them in parts.")
     return {
         **_owner(tx),
         **_when(run_at),
         # Written as literals: ids are ours and numbers need no quoting, and the driver would examine each element.
         "ids": "{" + ",".join(made) + "}",
         "kinds": "{" + ",".join(map(str, which)) + "}",
-        "payloads": "[" + ",".join(map(encode, jobs)) + "]",
+        "payloads": f"[{payloads}]",
         "types": [found.name for found in kinds],
         "queues": [found.queue for found in kinds],
         "attempts": [found.max_attempts for found in kinds],
@@ -127,8 +132,10 @@ def _when(run_at: When) -> dict[str, Any]:
             raise JobInvalid("run_at has to carry its time zone.")
         case datetime() if not EARLIEST_YEAR <= run_at.year <= LATEST_YEAR:
             raise JobInvalid(f"run_at has to lie between the years {EARLIEST_YEAR} and {LATEST_YEAR}.")
-        case _:
+        case datetime() | None:
             return {"run_at": run_at, "after": None}
+        case _:
+            raise JobInvalid("run_at has to be a datetime, a timedelta or None.")
 
 
 def _owner(tx: Tx) -> dict[str, str]:

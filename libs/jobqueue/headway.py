@@ -29,9 +29,9 @@ _SAVE = text(
 async def progress(tx: Tx, lease: Lease, value: Any) -> None:
     """Save *value* as the job's progress, with whatever else *tx* writes; the next attempt finds it as lease.progress.
 
-    value: anything JSON can hold, at most 16 KiB of it and 64 levels; None clears it. Each call writes the job's row anew, so once in
-    a while is often enough. Raises JobInvalid, and StaleLease, which undoes *tx*, when the job has been taken from this
-    worker meanwhile.
+    value: anything JSON can hold, at most 16 KiB of it, 64 levels deep; None clears it. Each call writes the job's row
+    anew, so once in a while is often enough. Raises JobInvalid, and StaleLease, which undoes *tx*, when the job has
+    been taken from this worker meanwhile.
     """
     values = {"id": lease.job_id, "lease": lease.lease, "service": tx.service, "progress": _encoded(value)}
     if not (await tx.execute(_SAVE, values)).all():

@@ -90,9 +90,8 @@ def checked(answer: object) -> None:
     if isinstance(answer, type):
         raise JobInvalid(f"The handler answered the class {answer.__name__}, not a value of it.")
     when = answer.at if isinstance(answer, Retry | Snooze) else None
-    if isinstance(answer, Snooze) or when is not None:
-        if not isinstance(when, datetime):
-            raise JobInvalid(f"{type(answer).__name__}.at has to be a datetime.")
+    if (isinstance(answer, Snooze) or when is not None) and not isinstance(when, datetime):
+        raise JobInvalid(f"{type(answer).__name__}.at has to be a datetime.")
 
 
 Outcome = Done | Completed | Retry | Snooze | Discard | Cancelled

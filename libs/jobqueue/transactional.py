@@ -14,9 +14,9 @@ def in_transaction(database: Database, handler: TxHandler[JobT]) -> Handler[JobT
     of it is there at once, or nothing.
 
     Retry, Snooze, Discard and Cancelled, and any error, roll the writes back: they say that the work was not done. Any
-    other answer says that it was, as it does outside of a transaction. When the transaction meets another one, *handler* is called again, in a new one. For
-    work within the database; whoever waits for something else meanwhile opens a transaction of their own when it is
-    there.
+    other answer says that it was, as it does outside of a transaction. When the transaction meets another one,
+    *handler* is called again, in a new one. For work within the database; whoever waits for something else meanwhile
+    opens a transaction of their own when it is there.
     """
 
     async def handle(job: JobT, lease: Lease) -> Outcome | None:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from libs.db import Database
-from libs.jobqueue import JobInvalid
+from libs.jobqueue import JobInvalid, enqueue, put_many
 from libs.jobqueue.job import decode
-from tests.jobs.doing import claimed, given
+from tests.jobs.doing import ANNA, claimed, given, rows
 from tests.jobs.samples import SendNote
+from tests.support.postgres import TestDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,35 @@ async def test_what_reads_as_declared_may_be_put(files: Database, job: Any, read
     [put] = await given(files, job)
     found = await claimed(files)
     assert (found.lease.job_id, decode(type(job), found.payload)) == (put, read)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"run_at": 5}, "run_at has to be"),
+        ({"run_at": "2030-01-01"}, "run_at has to be"),
+        ({"priority": True}, "whole number"),
+        ({"priority": 1.0}, "whole number"),
+        ({"unique": None}, "unique key"),
+        ({"unique": 5}, "unique key"),
+    ],
+)
+async def test_an_argument_of_another_type_is_refused_before_it_spoils_the_transaction(
+    files: Database, database: TestDatabase, how: dict[str, Any], says: str
+) -> None:
+    async with files.begin(ANNA) as tx:
+        with pytest.raises(JobInvalid, match=says):
+            await enqueue.put(tx, SendNote("x"), **how)
+        [job] = await put_many(tx, [SendNote("fine")])
+    assert rows(database, "SELECT id FROM jobs.jobs") == [(job,)]
+
+
+async def test_more_than_postgres_takes_at_once_is_refused_with_the_way_out(
+    files: Database, database: TestDatabase
+) -> None:
+    most = enqueue.MAX_BATCH_CHARACTERS // 60_000
+    async with files.begin(ANNA) as tx:
+        with pytest.raises(JobInvalid, match="in parts"):
+            await put_many(tx, [SendNote("x" * 60_000)] * (most + 1))
+        assert len(await put_many(tx, [SendNote("é" * 30_000)] * 2 * (most // 10))) == 2 * (most // 10)
+    assert rows(database, "SELECT count(*) FROM jobs.jobs") == [(2 * (most // 10),)]
