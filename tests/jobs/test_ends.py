@@ -205,6 +205,26 @@ async def test_a_job_whose_end_was_asked_for_while_it_failed_does_not_run_again(
     assert leases == [1]
 
 
+async def test_a_job_whose_end_was_asked_for_before_a_restore_does_not_run_after_it(
+    files: Database, database: TestDatabase
+) -> None:
+    ran: list[str] = []
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        ran.append(job.text)
+
+    cancelled, _ = await given(files, SendNote("cancelled"), SendNote("other"))
+    execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp() WHERE id = %s", cancelled)
+    execute(database, "SELECT jobs.hold('restored', 'test')")
+    execute(database, "SELECT jobs.quarantine('', 1000)")
+    execute(database, "SELECT jobs.open_guard('released', 'test')")
+    execute(database, "SELECT jobs.release_page('files', false, '-infinity', '', 1000)")
+    async with working(files, {SendNote: handle}):
+        await until(lambda: len(rows(database, "SELECT 1 FROM jobs.history")) == 2, "both ends")
+    assert ran == ["other"]
+    assert rows(database, "SELECT id FROM jobs.history WHERE outcome = 'cancelled'") == [(cancelled,)]
+
+
 async def test_jobs_that_become_due_at_once_do_not_wait_a_poll_for_each_thousand(
     files: Database, database: TestDatabase
 ) -> None:
