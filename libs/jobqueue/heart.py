@@ -42,10 +42,13 @@ Held = Mapping[str, Hold]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a beat found out, as job id → lease: lost, no longer this worker's; cancelled, asked to end."""
+    """What a beat found out, as job id → lease: lost, no longer this worker's; cancelled, asked to end. taken: (type,
+    state now) of each job that it took back, past its deadline.
+    """
 
     lost: Mapping[str, int]
     cancelled: Mapping[str, int]
+    taken: Sequence[tuple[str, str]] = ()
 
 
 class Heart:
@@ -119,8 +122,7 @@ class Heart:
         began = time.monotonic()
         connection.execute(_BEAT, [self._worker_id, self._service, self._queue])
         held = self._held()
-        if held:
-            self._take_back_overrun(connection, held, began)
+        taken = self._take_back_overrun(connection, held, began)
         ours: Sequence[tuple[str, bool]] = []
         if held:
             values = [list(held), [hold.lease for hold in held.values()], self._service, self._worker_id]
@@ -130,12 +132,11 @@ class Heart:
         lost = {job: hold.lease for job, hold in held.items() if job not in known}
         cancelled = {job: held[job].lease for job, wanted in ours if wanted}
         if lost or cancelled:
-            self._tell(Told(lost=lost, cancelled=cancelled))
+            self._tell(Told(lost=lost, cancelled=cancelled, taken=taken))
 
-    def _take_back_overrun(self, connection: psycopg.Connection[Any], held: Held, now: float) -> None:
+    def _take_back_overrun(self, connection: psycopg.Connection[Any], held: Held, now: float) -> list[tuple[str, str]]:
         late = {job: hold.lease for job, hold in held.items() if hold.until + GRACE_SECONDS < now}
-        if late:
-            connection.execute(OVERRUN.encode(), overrun(self._service, late))
+        return connection.execute(OVERRUN.encode(), overrun(self._service, late)).fetchall() if late else []
 
     def _leave(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(_LEAVE, [self._worker_id, self._service])

@@ -288,6 +288,8 @@ class Worker:
             del self._runs[lease.job_id]
 
     def _told(self, told: heart.Told) -> None:
+        for kind_name, state in told.taken:
+            self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
         for job, lease in told.cancelled.items():
             run = self._runs.get(job)
             if run is not None and run.lease.lease == lease:

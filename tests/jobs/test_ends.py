@@ -82,6 +82,32 @@ async def test_a_handler_that_ignores_its_end_loses_the_job_and_its_late_answer_
     assert rows(database, "SELECT 1 FROM jobs.jobs") == []
 
 
+async def test_a_job_taken_back_past_its_deadline_is_counted_as_one_of_a_dead_worker_is(
+    files: Database, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (heart, rescue):
+        monkeypatch.setattr(module, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(rescue, "MAX_CRASHES", 2)
+    released = asyncio.Event()
+
+    async def handle(job: Brief, lease: Lease) -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    events: list[tuple[str, str]] = []
+    await given(files, Brief("x"))
+    async with working(files, {Brief: handle}, events, concurrency=3):
+        try:
+            await until(lambda: ("dead", "brief") in events, "the count of the second time")
+        finally:
+            released.set()
+    assert events.count(("rescued", "brief")) == 1
+    assert rows(database, "SELECT state, crashes, failures FROM jobs.jobs") == [("dead", 2, 0)]
+
+
 async def test_a_job_that_no_release_knows_is_a_dead_letter_after_its_last_attempt(
     files: Database, database: TestDatabase
 ) -> None:
