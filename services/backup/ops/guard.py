@@ -10,6 +10,7 @@ under offsets that readers know from the lost future. It is changed once per res
 """
 
 import asyncio
+from functools import partial
 
 from libs import audit, process
 from libs.db import Database, Tx
@@ -67,12 +68,16 @@ class Guard:
         """Quarantine what had been put before the hold, in pages. Repeating it is harmless."""
         after: str | None = ""
         while after is not None:
-            async with self._db.begin(_WHO) as tx:
-                after = await rows.quarantine(tx, after, _PAGE)
+            # A worker writes how its jobs ended by kinds of ends, so the two can lock jobs crosswise.
+            after = await self._db.retry(partial(self._quarantine_page, after))
         block: int | None = 0
         while block is not None:
             async with self._db.begin(_WHO) as tx:
                 block = await rows.sweep_ready(tx, block)
+
+    async def _quarantine_page(self, after: str) -> str | None:
+        async with self._db.begin(_WHO) as tx:
+            return await rows.quarantine(tx, after, _PAGE)
 
     def quarantine_soon(self) -> None:
         """Begin to quarantine; heartbeats do not wait for it, and a release makes up for what was cut off."""
@@ -137,12 +142,17 @@ class Guard:
         done = Released()
         after: rows.Place = rows.FIRST
         while True:
-            async with self._db.begin(who) as tx:
-                page, part = await rows.release_page(tx, service, after, _PAGE, discard=discard)
-                tx.wake(channel(service))
+            page, part = await self._db.retry(partial(self._release_page, who, service, after, discard=discard))
             done, after = done + part, page.after
             if page.looked < _PAGE:
                 return done
+
+    async def _release_page(
+        self, who: Principal, service: str, after: rows.Place, *, discard: bool
+    ) -> tuple[rows.Page, Released]:
+        async with self._db.begin(who) as tx:
+            tx.wake(channel(service))
+            return await rows.release_page(tx, service, after, _PAGE, discard=discard)
 
 
 def _why_held(now: job.Guard, known: Beat | None, newest: int, signature: str) -> str:
