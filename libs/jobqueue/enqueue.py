@@ -59,8 +59,9 @@ async def put(tx: Tx, job: Any, *, run_at: When = None, priority: int = 0, uniqu
     or how long from now by the database's clock.
 
     It works for the principal of *tx*. priority: -100 to 100, more is sooner within a tenant. unique: while an
-    unfinished job of this type and organization holds the same key, that one's id is returned and nothing is put.
-    Raises JobInvalid.
+    unfinished job of this type and organization holds the same key, that one's id is returned and nothing is put. A
+    running job holds its key until its end: it cannot put its own successor under it, and may have read what it works
+    on before *tx* wrote. Raises JobInvalid.
     """
     arguments = _arguments(tx, [ids.new_id()], [job], run_at, priority, unique)
     for _ in range(3):

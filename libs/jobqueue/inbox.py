@@ -33,8 +33,9 @@ async def first_time(tx: Tx, key: str, *, lease: Lease | None = None) -> bool:
     must happen once.
 
     While another transaction holds the same new key this one waits for its end: False if that commits, True if it rolls
-    back. Keys are remembered for 30 days. key: up to 200 characters, such as the id of the message that caused the job.
-    lease: of the job at work, kept beside the key for whoever looks into it. Raises JobInvalid.
+    back. Keys are remembered for 30 days. key: up to 200 characters, such as the id of the message that caused the job;
+    organizations share them, so one that an outsider can choose has to begin with the organization's id. lease: of the
+    job at work, kept beside the key for whoever looks into it. Raises JobInvalid.
     """
     if not 0 < len(key) <= LONGEST_KEY or UNSTORABLE.search(key):
         raise JobInvalid(f"A key has 1 to {LONGEST_KEY} characters, none of them zero or half a one.")
