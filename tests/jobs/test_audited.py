@@ -87,5 +87,19 @@ async def test_an_end_that_changed_nothing_leaves_no_entry(files: Database, data
     assert [state for _, state, _ in entries(database)[before:]] == ["done"]
 
 
+async def test_an_attempt_that_was_the_last_one_is_audited_as_a_dead_letter_and_not_as_a_retry(
+    files: Database, database: TestDatabase
+) -> None:
+    before = len(entries(database))
+    also = recorder([Erase])
+    await given(files, Erase("all"))
+    for _ in range(2):
+        with database.admin() as admin:
+            admin.execute("UPDATE jobs.jobs SET max_attempts = 2")
+        [found] = await Claimer(files, "files", "w1").claim(1)
+        await settle(files, "files", [Told(found.lease, found.type, "retry")], also=also)
+    assert [state for _, state, _ in entries(database)[before:]] == ["ready", "dead"]
+
+
 async def test_nothing_is_recorded_for_workers_without_such_a_type() -> None:
     assert recorder([SendNote]) is None
