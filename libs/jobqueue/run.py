@@ -119,7 +119,8 @@ class Run:
     async def _told(self) -> Told | None:
         try:
             outcome = await self._outcome()
-            checked(outcome)
+            if outcome is not None:
+                checked(outcome)
             return self._from_outcome(outcome)
         except asyncio.CancelledError:
             # Only _stop() cancels this task (or its handler failed so), so swallowing this hides it from nobody.
