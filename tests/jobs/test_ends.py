@@ -231,6 +231,20 @@ async def test_a_job_whose_end_was_asked_for_while_it_failed_does_not_run_again(
     assert leases == [1]
 
 
+async def test_a_job_that_an_operator_retries_runs_although_its_end_was_asked_for_before(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return None
+
+    [job] = await given(files, SendNote("x"), run_at=timedelta(hours=1))
+    execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp()")
+    execute(database, "SELECT jobs.retry_job(%s)", job)
+    async with working(files, {SendNote: handle}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "its end")
+    assert rows(database, "SELECT outcome FROM jobs.history") == [("done",)]
+
+
 async def test_a_job_whose_end_was_asked_for_before_a_restore_does_not_run_after_it(
     files: Database, database: TestDatabase
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from libs.db import Database
 from libs.jobqueue import JobInvalid, enqueue, put_many
 from libs.jobqueue.job import decode
-from tests.jobs.doing import ANNA, claimed, given, rows
+from tests.jobs.doing import ANNA, claimed, execute, given, rows
 from tests.jobs.samples import SendNote
 from tests.support.postgres import TestDatabase
 
@@ -75,3 +75,13 @@ async def test_more_than_postgres_takes_at_once_is_refused_with_the_way_out(
             await put_many(tx, [SendNote("x" * 60_000)] * (most + 1))
         assert len(await put_many(tx, [SendNote("é" * 30_000)] * 2 * (most // 10))) == 2 * (most // 10)
     assert rows(database, "SELECT count(*) FROM jobs.jobs") == [(2 * (most // 10),)]
+
+
+async def test_a_dead_letter_does_not_answer_for_the_job_that_has_its_key_now(
+    files: Database, database: TestDatabase
+) -> None:
+    [dead] = await given(files, SendNote("first"), unique="k")
+    execute(database, "UPDATE jobs.jobs SET state = 'dead', finished_at = clock_timestamp()")
+    [heir] = await given(files, SendNote("second"), unique="k")
+    assert heir != dead
+    assert await given(files, SendNote("third"), unique="k") == [heir]

@@ -87,6 +87,19 @@ async def test_a_dead_workers_row_stays_until_the_last_page_of_its_jobs(
     assert rows(database, left) == [(0, ["w2"])]
 
 
+async def test_a_worker_that_starts_runs_the_job_of_a_worker_that_nobody_knows(
+    files: Database, database: TestDatabase
+) -> None:
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return None
+
+    await given(files, SendNote("lost"))
+    await claimed(files, "never heard of")
+    async with working(files, {SendNote: handle}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "its end")
+    assert rows(database, "SELECT outcome, lease, crashes FROM jobs.history") == [("done", 2, 1)]
+
+
 @pytest.mark.control("J1", "a job of a dead worker runs again")
 async def test_a_job_of_a_worker_that_nobody_knows_is_given_back_once_adopted(
     files: Database, database: TestDatabase
