@@ -18,6 +18,8 @@ from libs.principal import System
 
 # Whoever reads a job's row has to be able to hold its time.
 _FIRST, _LAST = "1970-01-01 00:00Z", "9999-12-31 00:00Z"
+UNKNOWN_ATTEMPTS = 12
+"""So often a job is claimed at least that no worker knows: an hour, in which a deploy should have ended."""
 FINISHED = frozenset(("done", "discarded", "cancelled"))
 LONGEST_ERROR = 500
 
@@ -57,13 +59,14 @@ _GIVE_BACK = text(
         SELECT j.id, t.lease, t.kind, t.error,
             greatest(least(coalesce(t.at, clock_timestamp() + t.delay_seconds * interval '1 second'), '{_LAST}'),
                 '{_FIRST}') AS at,
-            t.kind = 'dead' OR (t.kind = 'retry' AND j.failures + 1 >= j.max_attempts) AS dead
+            t.kind = 'dead' OR (t.kind = 'retry' AND j.failures + 1 >= j.max_attempts)
+                OR (t.kind = 'unknown' AND j.failures + 1 >= greatest(j.max_attempts, {UNKNOWN_ATTEMPTS})) AS dead
         FROM jobs.jobs j JOIN told t ON {_FENCE}
     ), changed AS (
         UPDATE jobs.jobs j SET
             state = CASE WHEN t.dead THEN 'dead' WHEN t.at > clock_timestamp() THEN 'scheduled' ELSE 'ready' END,
             run_at = CASE WHEN t.dead THEN j.run_at ELSE t.at END,
-            failures = j.failures + (t.kind IN ('retry', 'dead'))::integer,
+            failures = j.failures + (t.kind IN ('retry', 'unknown', 'dead'))::integer,
             finished_at = CASE WHEN t.dead THEN clock_timestamp() END,
             error = CASE WHEN t.error = '' THEN j.error ELSE t.error END,
             worker_id = NULL, deadline_at = NULL
@@ -82,8 +85,8 @@ class StaleLease(AppError):
 
 
 class Told(NamedTuple):
-    """How one claim ended. kind: one of FINISHED, retry, snooze, release or dead; at or delay_seconds: when to run
-    again.
+    """How one claim ended. kind: one of FINISHED, retry, unknown (by this release), snooze, release or dead; at or
+    delay_seconds: when to run again.
     """
 
     lease: Lease
@@ -113,7 +116,7 @@ async def settle(database: Database, service: str, told: Sequence[Told], *, also
 
     also: called in that transaction with *told* and the states.
     """
-    # In order of ids, as everybody locks jobs.
+    # Each statement locks in order of ids; one that meets another's crosswise is repeated.
     told = sorted(told, key=_job_id)
     done = [one for one in told if one.kind == "done"]
     finished = [one for one in told if one.kind in FINISHED and one.kind != "done"]

@@ -24,7 +24,7 @@ _log = log.get(__name__)
 
 _SECONDS = 2.0
 _COOL_DOWN_SECONDS = 1.0
-_OUTCOMES = ("done", "discarded", "cancelled", "retry", "snooze", "release", "dead")
+_OUTCOMES = ("done", "discarded", "cancelled", "retry", "unknown", "snooze", "release", "dead")
 _BRIEF = text("SELECT set_config('statement_timeout', '1900', true)")
 _QUEUES = text("SELECT * FROM jobs.figures(:service)")
 _DEAD_TUPLES = text(

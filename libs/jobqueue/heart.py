@@ -20,10 +20,11 @@ _BEAT = (
     "INSERT INTO jobs.workers (id, service, queue) VALUES (%s, %s, %s)"
     " ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp()"
 )
-_STILL_HELD = f"""
-    SELECT j.id, j.cancel_requested_at IS NOT NULL FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)
-    JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease
-    WHERE j.service = %s AND {RUNNING} AND j.worker_id = %s
+_HELD = f"""
+    SELECT held.id, j.id IS NULL, j.lease = held.lease AND {RUNNING} AND j.worker_id = %s,
+        j.cancel_requested_at IS NOT NULL
+    FROM unnest(%s::text[], %s::bigint[]) AS held (id, lease)
+    LEFT JOIN jobs.jobs j ON j.id = held.id AND j.service = %s
     """  # noqa: S608 - a constant of ours
 # The row stays, as a dead worker's, for whoever looks after what this one may still have held.
 _LEAVE = "UPDATE jobs.workers SET beat_at = '-infinity' WHERE id = %s AND service = %s"
@@ -75,6 +76,7 @@ class Heart:
         self._ended = False
         self._now = threading.Event()
         self._beaten_at = float("-inf")
+        self._gone: set[tuple[str, int]] = set()
         self._connection: psycopg.Connection[Any] | None = None
         self._thread = threading.Thread(target=self._run, name=f"heart-{self._worker_id}", daemon=True)
 
@@ -123,16 +125,21 @@ class Heart:
         connection.execute(_BEAT, [self._worker_id, self._service, self._queue])
         held = self._held()
         taken = self._take_back_overrun(connection, held, began)
-        ours: Sequence[tuple[str, bool]] = []
-        if held:
-            values = [list(held), [hold.lease for hold in held.values()], self._service, self._worker_id]
-            ours = connection.execute(_STILL_HELD, values).fetchall()
+        found = self._look(connection, held) if held else []
         self._beaten_at = began
-        known = {job for job, _ in ours}
-        lost = {job: hold.lease for job, hold in held.items() if job not in known}
-        cancelled = {job: held[job].lease for job, wanted in ours if wanted}
+        # A job that is there no more has just been finished by its own handler, most likely, which is about to say so.
+        gone = {(job, held[job].lease) for job, absent, _, _ in found if absent}
+        lost = {job: held[job].lease for job, absent, ours, _ in found if not absent and not ours}
+        lost |= dict(gone & self._gone)
+        self._gone = gone
+        cancelled = {job: held[job].lease for job, _, ours, wanted in found if ours and wanted}
         if lost or cancelled:
             self._tell(Told(lost=lost, cancelled=cancelled, taken=taken))
+
+    def _look(self, connection: psycopg.Connection[Any], held: Held) -> list[tuple[str, bool, bool, bool]]:
+        """(job, whether it is there no more, whether it is ours still, whether its end was asked for)."""
+        values = [self._worker_id, list(held), [hold.lease for hold in held.values()], self._service]
+        return connection.execute(_HELD, values).fetchall()
 
     def _take_back_overrun(self, connection: psycopg.Connection[Any], held: Held, now: float) -> list[tuple[str, str]]:
         late = {job: hold.lease for job, hold in held.items() if hold.until + GRACE_SECONDS < now}

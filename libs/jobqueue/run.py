@@ -117,8 +117,13 @@ class Run:
             self._ended(told)
 
     async def _told(self) -> Told | None:
+        if self._known is None:
+            # Perhaps a newer replica knows it, so it is not given up soon, however few attempts it has.
+            error = f"no handler for {self._found.type} in this release"
+            return self._make("unknown", delay_seconds=backoff_seconds(self.lease.attempt), error=error)
+        kind, handler = self._known
         try:
-            outcome = await self._outcome()
+            outcome = await handler(decode(kind, self._found.payload), self.lease)
             if outcome is not None:
                 checked(outcome)
             return self._from_outcome(outcome)
@@ -133,13 +138,6 @@ class Run:
         except Exception as error:
             _log.warning("job failed", job=self.lease.job_id, type=self._found.type, error=_described(error))
             return self._retry(_described(error))
-
-    async def _outcome(self) -> Outcome | None:
-        if self._known is None:
-            # Perhaps a newer replica knows it, so it is not given up at the first sight.
-            return Retry(reason=f"no handler for {self._found.type} in this release")
-        kind, handler = self._known
-        return await handler(decode(kind, self._found.payload), self.lease)
 
     def _interrupted(self) -> Told:
         match self._why:

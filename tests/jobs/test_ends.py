@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from libs.db import Database
-from libs.jobqueue import Discard, JobInvalid, Lease, Outcome, Retry, Snooze, Timing, heart, put_many, rescue
+from libs.jobqueue import (
+    Discard,
+    JobInvalid,
+    Lease,
+    Outcome,
+    Retry,
+    Snooze,
+    Timing,
+    completion,
+    heart,
+    put_many,
+    rescue,
+)
 from libs.jobqueue.enqueue import CANCEL, channel
 from tests.jobs.doing import ANNA, execute, given, rows, working
 from tests.jobs.samples import SHORT, Brief, SendNote, TryTwice
@@ -108,20 +120,23 @@ async def test_a_job_taken_back_past_its_deadline_is_counted_as_one_of_a_dead_wo
     assert rows(database, "SELECT state, crashes, failures FROM jobs.jobs") == [("dead", 2, 0)]
 
 
-async def test_a_job_that_no_release_knows_is_a_dead_letter_after_its_last_attempt(
+async def test_a_job_that_no_release_knows_outlives_its_attempts_and_is_a_dead_letter_in_the_end(
     files: Database, database: TestDatabase
 ) -> None:
     async def handle(job: SendNote, lease: Lease) -> None:
         return None
 
     [job] = await given(files, TryTwice("?"))
+    execute(database, "UPDATE jobs.jobs SET failures = max_attempts")
     events: list[tuple[str, str]] = []
     async with working(files, {SendNote: handle}, events):
-        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'scheduled'") != [], "a retry")
+        waits = "SELECT 1 FROM jobs.jobs WHERE state = 'scheduled' AND failures = %s"
+        await until(lambda: rows(database, waits, TryTwice.max_attempts + 1) != [], "its next time")
+        execute(database, "UPDATE jobs.jobs SET failures = %s, run_at = now()", completion.UNKNOWN_ATTEMPTS - 1)
         await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'dead'") != [], "the dead letter")
         await until(lambda: ("dead", "try_twice") in events, "its count")
     found = rows(database, "SELECT id, failures, crashes, error FROM jobs.jobs")
-    assert found == [(job, 2, 0, "no handler for try_twice in this release")]
+    assert found == [(job, completion.UNKNOWN_ATTEMPTS, 0, "no handler for try_twice in this release")]
 
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -1,6 +1,8 @@
 """Small promises of the queue that no other test would miss: a count, a margin, a wake-up, the last page."""
 
 import asyncio
+import math
+import queue
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -156,6 +158,29 @@ async def test_a_worker_claims_no_more_some_time_before_others_take_it_for_dead(
         monkeypatch.setattr(heart, "time", SimpleNamespace(monotonic=lambda at=beaten + hours * HOUR: at))
         alive.append(made.alive)
     assert (alive, told) == ([True, False], [])
+
+
+async def test_a_job_that_its_handler_has_just_finished_is_lost_by_the_second_beat_and_a_stolen_one_by_the_first(
+    files: Database, database: TestDatabase
+) -> None:
+    await given(files, SendNote("stolen"))
+    stolen = (await claimed(files, "w3")).lease
+    execute(database, "UPDATE jobs.jobs SET lease = lease + 1")
+    holds = {"finished": heart.Hold(1, math.inf), stolen.job_id: heart.Hold(stolen.lease, math.inf)}
+    told: queue.Queue[heart.Told] = queue.Queue()
+    made = heart.Heart(
+        files.settings(), ("files", "w3", "default"),
+        beat_seconds=HOUR, dead_seconds=10 * HOUR, held=lambda: holds, tell=told.put,
+    )  # fmt: skip
+    made.start()
+    try:
+        first = await asyncio.to_thread(told.get, timeout=20)
+        del holds[stolen.job_id]
+        made.hurry()
+        second = await asyncio.to_thread(told.get, timeout=20)
+    finally:
+        await asyncio.to_thread(made.stop)
+    assert (first.lost, second.lost) == ({stolen.job_id: stolen.lease}, {"finished": 1})
 
 
 async def test_the_age_of_the_oldest_ready_job_is_that_of_the_oldest_over_all_lanes(
