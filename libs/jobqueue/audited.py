@@ -1,8 +1,9 @@
-"""Audit entries about jobs whose type declares `audited: ClassVar[bool] = True`: one for each end of a claim, in the
-transaction that writes the end.
+"""Audit entries about jobs whose type declares `audited: ClassVar[bool] = True`, one for each transition, in the
+transaction that makes it: put, claimed, ended (how), taken back from a worker that died or lost sight of it.
 
-A handler that finishes its job in its own transaction leaves its own entry there, if it wants one; a claim that a dead
-worker never ended leaves none.
+What operators do is audited for every job. A handler that calls `complete` itself leaves its own entry there, if it
+wants one; `in_transaction` does. What a worker's heart takes back past its deadline, because the loop that should end
+it is stuck, is counted and leaves no entry.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,26 +11,49 @@ from typing import Any
 
 from libs import audit
 from libs.db import Tx
-from libs.jobqueue.completion import Also, Told
+from libs.jobqueue.completion import Told
 from libs.jobqueue.job import kind
 
 
-def recorder(types: Iterable[type[Any]]) -> Also | None:
-    """What records the ends of those of *types* that ask for it; None when none does."""
-    wanted = frozenset(kind(one).name for one in types if getattr(one, "audited", False))
-    if not wanted:
-        return None
+class Trail:
+    """Records what becomes of jobs of these types; for those who claim, settle and rescue, each in its transaction."""
 
-    async def record(tx: Tx, told: Sequence[Told], states: Mapping[str, str]) -> None:
+    def __init__(self, types: Iterable[str]) -> None:
+        self._types = frozenset(types)
+
+    async def claimed(self, tx: Tx, rows: Sequence[Any]) -> None:
+        """rows: of a claim."""
+        for row in self._of(rows):
+            await _record(tx, "job.claimed", row, row.organization_id, old_state="ready", new_state="running")
+
+    async def taken_back(self, tx: Tx, rows: Sequence[Any]) -> None:
+        """rows: of a rescue."""
+        for row in self._of(rows):
+            await _record(tx, "job.taken_back", row, row.organization_id, old_state="running", new_state=row.state)
+
+    async def ended(self, tx: Tx, told: Sequence[Told], states: Mapping[str, str]) -> None:
+        """states: job id → its state now, of those whose end was accepted."""
         for one in told:
             state = states.get(one.lease.job_id)
-            if state is None or one.type not in wanted:
+            if state is None or one.type not in self._types:
                 continue
             facts = {"job": one.lease.job_id, "type": one.type, "lease": str(one.lease.lease)}
             facts |= {"organization": getattr(one.lease.principal, "organization_id", "")}
             await audit.record(tx, "job.ended", old_state="running", new_state=_ended(state, one.kind), **facts)
 
-    return record
+    def _of(self, rows: Sequence[Any]) -> list[Any]:
+        return [row for row in rows if row.type in self._types]
+
+
+def trail(types: Iterable[type[Any]]) -> Trail | None:
+    """What records transitions of those of *types* that ask for it; None when none does."""
+    wanted = [kind(one).name for one in types if kind(one).audited]
+    return Trail(wanted) if wanted else None
+
+
+async def _record(tx: Tx, action: str, row: Any, organization: str, *, old_state: str, new_state: str) -> None:
+    facts = {"job": row.id, "type": row.type, "lease": str(row.lease), "organization": organization}
+    await audit.record(tx, action, old_state=old_state, new_state=new_state, **facts)
 
 
 def _ended(state: str, kind: str) -> str:

@@ -9,7 +9,7 @@ reads depends on what it takes, not on how much was ever queued or finished.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -110,6 +110,9 @@ class Found(NamedTuple):
     cancelled: bool = False
 
 
+Also = Callable[[Tx, Sequence[Any]], Awaitable[None]]
+
+
 class _Unwanted(Exception):
     """Undoes a claim."""
 
@@ -118,6 +121,7 @@ class Claimer:
     """One worker's claims from one queue; keeps the round-robin cursor and the marks between them.
 
     wanted() is asked before a claim is committed: what is found when it says no stays as it was, under its old lease.
+    also: called in a claim's transaction with its rows.
     """
 
     def __init__(
@@ -128,8 +132,9 @@ class Claimer:
         *,
         queue: str = "default",
         wanted: Callable[[], bool] = lambda: True,
+        also: Also | None = None,
     ) -> None:
-        self._database, self._wanted = database, wanted
+        self._database, self._wanted, self._also = database, wanted, also
         self._service, self._queue = service, queue
         self._worker_id = worker_id
         self._marks = Marks()
@@ -151,6 +156,8 @@ class Claimer:
                     again = not rows and await self._passed(tx)
                     if not self._wanted():
                         raise _Unwanted
+                    if self._also is not None:
+                        await self._also(tx, rows)
             except _Unwanted:
                 return []
         if rows:

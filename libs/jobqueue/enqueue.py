@@ -1,12 +1,12 @@
 """Putting jobs: rows of the caller's transaction, so a job exists if and only if what it follows from does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
 
-from libs import ids
+from libs import audit, ids
 from libs.db import Tx
 from libs.jobqueue import hot
 from libs.jobqueue.job import UNSTORABLE, JobInvalid, encode, kind
@@ -67,7 +67,7 @@ async def put(tx: Tx, job: Any, *, run_at: When = None, priority: int = 0, uniqu
     for _ in range(3):
         made = (await tx.execute(_PUT, arguments)).all()
         if made:
-            _wake(tx, made)
+            await _put(tx, made, {made[0].id: job})
             return str(made[0].id)
         holder = (
             await tx.execute(_HOLDER, {**_owner(tx), "type": kind(type(job)).name, "unique_key": unique})
@@ -83,7 +83,8 @@ async def put_many(tx: Tx, jobs: Sequence[Any], *, run_at: When = None, priority
     if not jobs:
         return []
     made = [ids.new_id() for _ in jobs]
-    _wake(tx, (await tx.execute(_PUT, _arguments(tx, made, jobs, run_at, priority, ""))).all())
+    rows = (await tx.execute(_PUT, _arguments(tx, made, jobs, run_at, priority, ""))).all()
+    await _put(tx, rows, dict(zip(made, jobs, strict=True)))
     return made
 
 
@@ -153,6 +154,11 @@ def _owner(tx: Tx) -> dict[str, str]:
     return {"service": tx.service, "organization_id": organization, "user_id": user, "actor": actor}
 
 
-def _wake(tx: Tx, made: Sequence[Any]) -> None:
+async def _put(tx: Tx, made: Sequence[Any], jobs: Mapping[str, Any]) -> None:
+    """Wake workers, and leave an audit entry of each job whose type asks for it. jobs: by id."""
     if any(row.state == "ready" for row in made):
         tx.wake(channel(tx.service))
+    asked = {id_: kind(type(job)).name for id_, job in jobs.items() if kind(type(job)).audited}
+    for row in made:
+        if row.id in asked:
+            await audit.record(tx, "job.put", job=row.id, type=asked[row.id], new_state=row.state)

@@ -101,12 +101,15 @@ Handler = Callable[[JobT, Lease], Awaitable[Outcome | None]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a job type's class says, read once: its stored name, its queue and limits, and the fields of a payload."""
+    """What a job type's class says, read once: its stored name, its queue and limits, whether its transitions are
+    audited, and the fields of a payload.
+    """
 
     name: str
     queue: str
     max_attempts: int
     timeout_seconds: float
+    audited: bool
     fields: frozenset[str]
     needed: frozenset[str]
     accepts: Mapping[str, tuple[type[Any], ...]]
@@ -138,6 +141,7 @@ def _read(job_type: type[Any]) -> Kind:
         queue=str(getattr(job_type, "queue", DEFAULT_QUEUE)),
         max_attempts=int(getattr(job_type, "max_attempts", MAX_ATTEMPTS)),
         timeout_seconds=float(getattr(job_type, "timeout_seconds", TIMEOUT_SECONDS)),
+        audited=bool(getattr(job_type, "audited", False)),
         fields=frozenset(field.name for field in found),
         needed=frozenset(field.name for field in found if _has_no_default(field)),
         accepts={field.name: _accepted(hints[field.name]) for field in found},

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from libs.db import Database
 from libs.jobqueue import hot, inbox
+from libs.jobqueue.claim import Also
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.plan import RUNNING
 from libs.principal import System
@@ -32,7 +33,7 @@ TAKE_BACK = f"""
             finished_at = CASE WHEN j.crashes + 1 >= :most THEN clock_timestamp() END,
             error = l.why, worker_id = NULL, deadline_at = NULL
         FROM lost l WHERE j.id = l.id AND j.lease = l.lease AND j.service = :service AND {RUNNING}
-        RETURNING j.id, j.service, j.queue, j.type, j.organization_id, j.priority, j.state
+        RETURNING j.id, j.service, j.queue, j.type, j.organization_id, j.priority, j.state, j.lease
     ), {hot.INSERT.format(source="changed WHERE state = 'ready' ORDER BY id")}"""  # noqa: S608 - constants of this module
 """Common table expressions: gives back the jobs of `lost`, which has id, lease and why, and counts a crash of each."""
 _RESCUE = text(
@@ -49,7 +50,7 @@ _RESCUE = text(
         DELETE FROM jobs.workers w USING silent WHERE w.id = silent.id AND w.service = :service
         AND (SELECT count(*) FROM lost WHERE lost.worker_id = silent.id) < :page
     )
-    SELECT type, state FROM changed
+    SELECT id, type, state, lease, organization_id FROM changed
     """  # noqa: S608 - only constants of this module are put together
 )
 _OVERRUN = text(
@@ -81,11 +82,17 @@ OVERRUN = str(_OVERRUN.compile(dialect=postgresql.dialect(paramstyle="pyformat")
 """For psycopg, with the parameters of overrun()."""
 
 
-async def rescue(database: Database, service: str, *, dead_seconds: float) -> list[tuple[str, str]]:
-    """Give the jobs of dead workers back, at most 500 of each; (type, state now) of each job."""
+async def rescue(
+    database: Database, service: str, *, dead_seconds: float, also: Also | None = None
+) -> list[tuple[str, str]]:
+    """Give the jobs of dead workers back, at most 500 of each; (type, state now) of each job. also: called in that
+    transaction with their rows.
+    """
     values = {"service": service, "dead_seconds": dead_seconds, "page": _PAGE, "most": MAX_CRASHES}
     async with database.begin(System(service), pinned=True) as tx:
         rows = (await tx.execute(_RESCUE, values)).all()
+        if also is not None:
+            await also(tx, rows)
         if any(row.state == "ready" for row in rows):
             tx.wake(channel(service))
     return [(row.type, row.state) for row in rows]

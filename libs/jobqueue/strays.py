@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import text
 
 from libs.db import Database
+from libs.jobqueue.claim import Also
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.lanes import SHARE
 from libs.jobqueue.rescue import MAX_CRASHES, TAKE_BACK
@@ -26,16 +27,16 @@ _GIVE_BACK = text(
         JOIN jobs.jobs j ON j.id = stray.id AND j.lease = stray.lease
         WHERE j.service = :service AND j.state = 'running' AND j.worker_id = :worker ORDER BY j.id FOR UPDATE OF j
     ), {TAKE_BACK}
-    SELECT type, state FROM changed
+    SELECT id, type, state, lease, organization_id FROM changed
     """  # noqa: S608 - only constants of these modules are put together
 )
 
 
 class Strays:
-    """Of one worker."""
+    """Of one worker. also: called in the transaction that gives some back, with their rows."""
 
-    def __init__(self, database: Database, service: str, worker_id: str) -> None:
-        self._database = database
+    def __init__(self, database: Database, service: str, worker_id: str, *, also: Also | None = None) -> None:
+        self._database, self._also = database, also
         self._who = {"service": service, "worker": worker_id}
         self._suspects: dict[str, int] = {}
         self._asked = 0
@@ -72,5 +73,7 @@ class Strays:
         values = {**self._who, "ids": list(strays), "leases": list(strays.values()), "most": MAX_CRASHES}
         async with self._database.begin(System(self._who["service"]), pinned=True) as tx:
             rows = (await tx.execute(_GIVE_BACK, values)).all()
+            if self._also is not None:
+                await self._also(tx, rows)
             tx.wake(channel(self._who["service"]))
         return [(row.type, row.state) for row in rows]

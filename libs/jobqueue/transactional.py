@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 
 from libs.db import Database, Tx
-from libs.jobqueue.completion import complete
-from libs.jobqueue.job import Cancelled, Completed, Discard, Handler, JobT, Lease, Outcome, Retry, Snooze, checked
+from libs.jobqueue.audited import Trail
+from libs.jobqueue.completion import Told, complete
+from libs.jobqueue.job import Cancelled, Completed, Discard, Handler, JobT, Lease, Outcome, Retry, Snooze, checked, kind
 
 TxHandler = Callable[[Tx, JobT, Lease], Awaitable[Outcome | None]]
 
@@ -26,7 +27,14 @@ def in_transaction(database: Database, handler: TxHandler[JobT]) -> Handler[JobT
                 checked(outcome)
                 if isinstance(outcome, Retry | Snooze | Discard | Cancelled):
                     raise _Undone(outcome)
-                return outcome if isinstance(outcome, Completed) else await complete(tx, lease)
+                if isinstance(outcome, Completed):
+                    return outcome
+                done = await complete(tx, lease)
+                what = kind(type(job))
+                if what.audited:
+                    told = [Told(lease, what.name, "done")]
+                    await Trail([what.name]).ended(tx, told, {lease.job_id: "finished"})
+                return done
 
         try:
             return await database.retry(attempt)

@@ -1,7 +1,6 @@
 """A worker: claims what it has room for, runs handlers, settles in batches, watches over itself and dead others."""
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from libs.jobqueue.job import DEFAULT_QUEUE, Handler, JobInvalid, Lease, kind
 from libs.jobqueue.run import Run, Starting
 from libs.jobqueue.settler import Settler
 from libs.jobqueue.strays import Strays
+from libs.jobqueue.waits import drawn, soon
 from libs.observability import log
 
 _log = log.get(__name__)
@@ -88,14 +88,19 @@ class Worker:
         self._refusing = self._asking = self._held = False
         self._claims = (0, 0)  # begun, ended
         self._tasks: list[asyncio.Task[None]] = []
-        self._strays = Strays(database, service, self.id)
-        self._claimer = Claimer(database, service, self.id, queue=queue, wanted=lambda: not self._refusing)
+        trail = audited.trail(handlers)
+        self._taken_back = trail.taken_back if trail else None
+        self._strays = Strays(database, service, self.id, also=self._taken_back)
+        self._claimer = Claimer(
+            database, service, self.id, queue=queue, wanted=lambda: not self._refusing,
+            also=trail.claimed if trail else None,
+        )  # fmt: skip
         self._many = max(1, min(250, concurrency // 4))
         # While one half runs and is settled, the other is being claimed.
         self._share = max(_SMALL, concurrency // 3)
         self._settler = Settler(
             database, service, timing.flush_seconds, many=self._many, settled=self._settled,
-            also=audited.recorder(handlers),
+            also=trail.ended if trail else None,
         )  # fmt: skip
         self._listener = Listener(database, [channel(service)], self._heard)
         self._heart: heart.Heart | None = None
@@ -166,7 +171,7 @@ class Worker:
                 await loop()
             except Exception:
                 _log.exception("a worker's loop failed and begins again", loop=loop.__name__)
-                await asyncio.sleep(_drawn(self._timing.poll_seconds))
+                await asyncio.sleep(drawn(self._timing.poll_seconds))
             else:
                 return
 
@@ -188,7 +193,7 @@ class Worker:
             if not claimed:
                 # Where jobs keep coming their wake-ups melt into one for as long as the cool-down.
                 keen = self._free() and loop.time() - found_at < 2 * COOL_DOWN_SECONDS
-                await _soon(self._stir, _KEEN_SECONDS if keen else self._timing.poll_seconds * 2**failures)
+                await soon(self._stir, _KEEN_SECONDS if keen else self._timing.poll_seconds * 2**failures)
             elif self._free() < self._many:
                 await self._room()
 
@@ -324,7 +329,7 @@ class Worker:
             if promoted:
                 self._stir.set()
             if promoted < PROMOTION_PAGE:
-                await asyncio.sleep(_drawn(self._timing.poll_seconds))
+                await asyncio.sleep(drawn(self._timing.poll_seconds))
 
     async def _looking(self) -> None:
         while not self._refusing:
@@ -339,7 +344,7 @@ class Worker:
                 _log.warning("cannot look at the queue", error=error.message)
             finally:
                 self._looked.set()
-            await asyncio.sleep(_drawn(wait))
+            await asyncio.sleep(drawn(wait))
 
     def _hold(self, held: bool) -> None:
         if held and not self._held:
@@ -351,13 +356,14 @@ class Worker:
     async def _reaping(self) -> None:
         while True:
             try:
-                rescued = await rescue.rescue(self._database, self._service, dead_seconds=self._timing.dead_seconds)
+                seconds, also = self._timing.dead_seconds, self._taken_back
+                rescued = await rescue.rescue(self._database, self._service, dead_seconds=seconds, also=also)
                 strays = await self._strays.give_back(self._holds, lambda: self._claims)
                 for kind_name, state in (*rescued, *strays):
                     self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
             except Unavailable as error:
                 _log.warning("cannot look for lost jobs", error=error.message)
-            await asyncio.sleep(_drawn(self._timing.reap_seconds))
+            await asyncio.sleep(drawn(self._timing.reap_seconds))
 
     async def _tidying(self) -> None:
         # Apart from the rescue of jobs: a long reader of the history keeps its days from being made and dropped.
@@ -369,7 +375,7 @@ class Worker:
                 wait *= _TIDY_EVERY
             except Unavailable as error:
                 _log.warning("cannot tidy the queue yet", error=error.message)
-            await asyncio.sleep(_drawn(wait))
+            await asyncio.sleep(drawn(wait))
 
     async def _idle(self, seconds: float) -> None:
         """Wait until nothing runs and no claim is under way, or *seconds* have passed."""
@@ -385,15 +391,3 @@ class Worker:
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[heart.Told], None], told: heart.Told) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(call, told)
-
-
-def _drawn(seconds: float) -> float:
-    return random.uniform(seconds / 2, seconds)
-
-
-async def _soon(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(_drawn(seconds)):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from libs.db import Database
-from libs.jobqueue import Discard, Lease, Worker, put
-from libs.jobqueue.audited import recorder
+from libs.db import Database, Tx
+from libs.jobqueue import Discard, Lease, Worker, in_transaction, put
+from libs.jobqueue.audited import Trail, trail
 from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
+from libs.jobqueue.rescue import rescue
 from libs.principal import User
 from tests.jobs.samples import SHORT, SendNote
 from tests.support.postgres import TestDatabase
@@ -54,6 +55,12 @@ async def given(files: Database, job: Any) -> str:
         return await put(tx, job)
 
 
+def recording() -> Trail:
+    found = trail([Erase, SendNote])
+    assert found is not None
+    return found
+
+
 async def test_ends_of_a_type_that_asks_for_it_are_audited_and_of_no_other(
     files: Database, database: TestDatabase
 ) -> None:
@@ -78,7 +85,7 @@ async def test_ends_of_a_type_that_asks_for_it_are_audited_and_of_no_other(
 
 async def test_an_end_that_changed_nothing_leaves_no_entry(files: Database, database: TestDatabase) -> None:
     before = len(entries(database))
-    also = recorder([Erase])
+    also = recording().ended
     await given(files, Erase("all"))
     [found] = await Claimer(files, "files", "w1").claim(1)
     for expected in (1, 0):
@@ -91,7 +98,7 @@ async def test_an_attempt_that_was_the_last_one_is_audited_as_a_dead_letter_and_
     files: Database, database: TestDatabase
 ) -> None:
     before = len(entries(database))
-    also = recorder([Erase])
+    also = recording().ended
     await given(files, Erase("all"))
     for _ in range(2):
         with database.admin() as admin:
@@ -101,5 +108,53 @@ async def test_an_attempt_that_was_the_last_one_is_audited_as_a_dead_letter_and_
     assert [state for _, state, _ in entries(database)[before:]] == ["ready", "dead"]
 
 
+def told(database: TestDatabase, *jobs: str) -> list[tuple[Any, ...]]:
+    """(action, state before, state after, actor) of these jobs' entries."""
+    with database.admin() as admin:
+        return admin.execute(
+            "SELECT action, facts ->> 'old_state', facts ->> 'new_state', actor_id FROM audit.entries"
+            " WHERE facts ->> 'job' = ANY (%s) ORDER BY id",
+            [list(jobs)],
+        ).fetchall()
+
+
+async def test_each_transition_of_a_type_that_asks_for_it_is_audited(files: Database, database: TestDatabase) -> None:
+    job, plain = await given(files, Erase("all")), await given(files, SendNote("hello"))
+    also = recording()
+    assert len(await Claimer(files, "files", "dead", also=also.claimed).claim(2)) == 2
+    with database.admin() as admin:
+        admin.execute("INSERT INTO jobs.workers (id, service, beat_at) VALUES ('dead', 'files', '-infinity')")
+    assert len(await rescue(files, "files", dead_seconds=40, also=also.taken_back)) == 2
+
+    async def erase(tx: Tx, _job: Erase, _lease: Lease) -> None:
+        return
+
+    async def note(_job: SendNote, _lease: Lease) -> None:
+        return
+
+    worker = Worker(files, "files", {Erase: in_transaction(files, erase), SendNote: note}, timing=SHORT)
+    await worker.start()
+    try:
+        await until(lambda: len(told(database, job)) == 5, "five entries")
+    finally:
+        await worker.drain(5)
+        await worker.stop()
+    assert told(database, job) == [
+        ("job.put", None, "ready", "anna"),
+        ("job.claimed", "ready", "running", "files"),
+        ("job.taken_back", "running", "ready", "files"),
+        ("job.claimed", "ready", "running", "files"),
+        ("job.ended", "running", "done", "anna"),
+    ]
+    assert told(database, plain) == []
+
+
+async def test_a_claim_that_was_not_wanted_leaves_no_entry(files: Database, database: TestDatabase) -> None:
+    job = await given(files, Erase("all"))
+    refusing = Claimer(files, "files", "w1", wanted=lambda: False, also=recording().claimed)
+    assert await refusing.claim(1) == []
+    assert [action for action, *_ in told(database, job)] == ["job.put"]
+
+
 async def test_nothing_is_recorded_for_workers_without_such_a_type() -> None:
-    assert recorder([SendNote]) is None
+    assert trail([SendNote]) is None
