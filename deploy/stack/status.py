@@ -18,6 +18,7 @@ from deploy.stack.up import standing
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
 from holdfast.cli.escrow_files import document, words
+from holdfast.cli.show import lost
 from holdfast.escrow import Installation, record
 
 
@@ -99,6 +100,7 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
         f"live RPO: {exposure}, of objects {objects}",
         f"RTO now: {f'{found.predicted_rto_seconds:.0f} s by past drills' if known else 'no good drill yet'}",
         window,
+        *(lost(one, lambda time: moment(time.ToDatetime())) for one in found.lost_intervals),
     ]
 
 

@@ -12,8 +12,10 @@ import pytest
 from libs.principal import System
 from services.backup.domain.errors import BackupBusy, EngineFailed
 from services.backup.domain.exposure import minute
+from services.backup.domain.plan import STOP_PRECISION
 from services.backup.domain.repository import BackupType
 from services.backup.domain.schedule import Task
+from services.backup.domain.status import window
 from services.backup.ops import watch
 from tests.support.backup import STANZA, Archived
 from tests.support.keeping import Clock, Keeper, gather, keeper
@@ -173,7 +175,7 @@ async def test_a_forgotten_object_that_no_list_of_the_engine_names_is_found(one:
 
 @pytest.mark.control("B2", "a hole in the archive breaks the RPO, is recorded, and is ended by a full backup at once")
 async def test_a_hole_in_the_archive_is_found_recorded_and_ended_by_a_full_backup_at_once(one: Keeper) -> None:
-    await one.full()
+    stored = await one.full()
     await one.advance(3)
     restorable = (await one.heartbeats.recent())[-2]
     await one.kept.watch.look()
@@ -201,6 +203,11 @@ async def test_a_hole_in_the_archive_is_found_recorded_and_ended_by_a_full_backu
     assert (ended.healed_by, ended.lost_until, one.kept.watch.open) == (newest.label, newest.ended_at, [])
     assert not healed.broken
     assert (one.conditions(), one.figure("rpo_broken")) == ({}, 0)
+    seen = one.kept.watch.limited(window(await one.engine.inspect(), await one.heartbeats.recent(), now=one.clock()))
+    begin = max(restorable.created_at, stored.ended_at + STOP_PRECISION)
+    assert [(cut.first, cut.lost_from, cut.lost_until) for cut in seen.lost] == [(ended.first, begin, ended.lost_until)]
+    assert restorable.sequence in {beat.sequence for beat in seen.recent}
+    assert not [beat for beat in seen.recent if seen.lost[0].covers(beat.created_at)]
     assert one.evidence.holds("rpo_breach", f"breaches/{ended.id}")
     assert one.evidence.holds("rpo_breach_ended", f"breaches/{ended.id}")
     # The hole itself stays in the archive, and is not declared again.

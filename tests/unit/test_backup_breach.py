@@ -92,3 +92,32 @@ def test_a_full_backup_of_a_new_database_ends_the_breach_of_the_old_one() -> Non
     assert found is not None
     assert found.database_id == 2
     assert breach.healer(Breach(segment(500), segment(500), 1, NOW, NOW), new) is None
+
+
+def test_a_healed_hole_is_cut_out_of_the_restorable_time_until_the_window_has_left_it_behind() -> None:
+    hour = timedelta(hours=1)
+    old, healing = full(2, 3, ended_at=NOW - 4 * hour), full(7, 8, ended_at=NOW - 2 * hour)
+    ended = Breach(segment(5), segment(5), 1, NOW, NOW - 3 * hour, healing.ended_at, healing.label, 1)
+    still = Breach(segment(5), segment(5), 1, NOW, NOW - 3 * hour, database_id=1)
+    both = held(old, healing)
+    (cut,) = breach.inside([ended], both, old.ended_at, NOW)
+    assert (cut.lost_from, cut.restorable_again) == (NOW - 3 * hour, healing.ended_at + timedelta(seconds=1))
+    beats = [NOW - 3 * hour, NOW - 2.5 * hour, NOW - hour]
+    assert [cut.covers(at) for at in beats] == [False, True, False]
+    assert breach.inside([still], both, old.ended_at, NOW) == []  # it ends the window, and is not inside it
+    again = healing.ended_at + timedelta(seconds=1)
+    assert breach.inside([ended], held(healing), again, NOW) == []
+    assert breach.inside([ended], both, again, NOW) == []
+    assert breach.inside([ended], both, old.ended_at, NOW - 3 * hour) == []
+
+
+def test_what_is_restorable_before_a_hole_is_told_by_backups_of_the_database_that_lost_it() -> None:
+    hour = timedelta(hours=1)
+    old, new = full(2, 3, ended_at=NOW - 4 * hour), full(1, 1, ended_at=NOW - hour, database_id=2)
+    ended = Breach(segment(5), segment(5), 1, NOW, NOW - 3 * hour, new.ended_at, new.label, 1)
+    after = Repository(True, "ok", (old, new), segment(1), segment(9), None, database_id=2)
+    assert breach.latest(ended, after) == NOW - 3 * hour
+    (cut,) = breach.inside([ended], after, old.ended_at, NOW)
+    assert cut.lost_from == NOW - 3 * hour
+    only = Repository(True, "ok", (new,), segment(1), segment(9), None, database_id=2)
+    assert breach.inside([ended], only, new.ended_at, NOW) == []

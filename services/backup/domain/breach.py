@@ -41,6 +41,16 @@ class Breach:
         """Whether the newest data cannot be restored."""
         return not self.healed_by
 
+    @property
+    def restorable_again(self) -> datetime | None:
+        """The first moment behind it that can be restored; None while there is none."""
+        return self.lost_until + STOP_PRECISION if self.lost_until else None
+
+    def covers(self, at: datetime) -> bool:
+        """Whether *at* lies behind its beginning and before all that can be restored again."""
+        again = self.restorable_again
+        return (self.lost_from is None or at > self.lost_from) and (again is None or at < again)
+
     def healed(self, by: Stored) -> Self:
         """The breach after *by* was taken."""
         return replace(self, lost_until=by.ended_at, healed_by=by.label)
@@ -101,14 +111,28 @@ def fresh(holes: Iterable[Hole], known: Iterable[Breach], *, segment_bytes: int)
 def latest(breach: Breach, held: Repository) -> datetime | None:
     """The last moment that can be restored before *breach*: of a heartbeat, or the end of a backup; None for none.
 
-    A heartbeat is of use only behind a backup that needs nothing of what is lost.
+    A heartbeat is of use only behind a backup that needs nothing of what is lost, of the database that lost it.
     """
-    own = [one for one in held.backups if one.database_id == held.database_id and one.wal_stop]
+    database = breach.database_id or held.database_id
+    own = [one for one in held.backups if one.database_id == database and one.wal_stop]
     whole = [one for one in own if _position(one.wal_stop) < _position(breach.first)]
     ends = [one.ended_at + STOP_PRECISION for one in whole]
     if ends and breach.lost_from is not None:
         ends.append(breach.lost_from)
     return max(ends, default=None)
+
+
+def inside(known: Iterable[Breach], held: Repository, earliest: datetime, latest_at: datetime) -> list[Breach]:
+    """Ended breaches of *known* that cut a piece out of the restorable time from *earliest* to *latest_at*.
+
+    Each with lost_from and lost_until as the ends of that piece, moments that can be restored; by their beginning.
+    """
+    found = []
+    for one in known:
+        begin, end = latest(one, held), one.restorable_again
+        if begin and end and begin < end and begin < latest_at and end > earliest:
+            found.append(replace(one, lost_from=begin))
+    return sorted(found, key=lambda one: one.lost_from or earliest)
 
 
 def blocking(known: Iterable[Breach], backup: Stored, target: datetime) -> Breach | None:

@@ -1,11 +1,12 @@
 """What could be restored now, and what is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.backup.domain import forecast, heartbeat
 from services.backup.domain.backup import Backup
+from services.backup.domain.breach import Breach
 from services.backup.domain.drill import AT_LEAST_EVERY, Drill, Kind
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.object_rpo import ObjectRpo
@@ -19,12 +20,16 @@ SEGMENT_AT_MOST = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """earliest, latest: ends of the restorable time, None without a backup. exposure_seconds: what is lost now."""
+    """earliest, latest: ends of the restorable time, None without a backup. exposure_seconds: what is lost now.
+
+    lost: ended breaches that cut a piece out of that time, with the piece's ends.
+    """
 
     earliest: datetime | None
     latest: datetime | None
     exposure_seconds: float | None
     recent: tuple[Beat, ...]
+    lost: tuple[Breach, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,12 @@ def window(repository: Repository | None, beats: Sequence[Beat], *, now: datetim
     newest = max([repository.backups[-1].ended_at + STOP_PRECISION, *(beat.created_at for beat in archived[-1:])])
     exposure = max(0.0, (now - newest).total_seconds())
     return Window(repository.backups[0].ended_at + STOP_PRECISION, newest, exposure, recent)
+
+
+def without(seen: Window, lost: Sequence[Breach]) -> Window:
+    """*seen* without the pieces of *lost*, and without the heartbeats in them, which no restore would reach."""
+    recent = tuple(beat for beat in seen.recent if not any(one.covers(beat.created_at) for one in lost))
+    return replace(seen, lost=tuple(lost), recent=recent)
 
 
 def stuck(repository: Repository, beats: Sequence[Beat], *, waiting: int) -> bool:

@@ -23,10 +23,9 @@ from services.backup.domain.breach import Breach
 from services.backup.domain.condition import Name
 from services.backup.domain.exposure import Sample, minute
 from services.backup.domain.listing import Listing
-from services.backup.domain.plan import STOP_PRECISION
 from services.backup.domain.repository import Repository
 from services.backup.domain.retention import CEILING
-from services.backup.domain.status import Window, stuck, window
+from services.backup.domain.status import Window, stuck, window, without
 from services.backup.domain.wal import SEGMENT_BYTES, Hole
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.evidence import Evidence
@@ -95,9 +94,11 @@ class Watch:
     def limited(self, seen: Window) -> Window:
         """*seen*, ending where the first open hole begins: what is archived behind it cannot be restored.
 
-        It begins behind an ended hole when nothing before that one can be restored either.
+        It begins behind an ended hole when nothing before that one can be restored either; any other is cut out of it.
         """
-        seen = self._begun_later(seen)
+        return self._pierced(self._ended_earlier(self._begun_later(seen)))
+
+    def _ended_earlier(self, seen: Window) -> Window:
         if not self.open or seen.latest is None:
             return seen
         first = self.open[0]
@@ -112,9 +113,15 @@ class Watch:
 
     def _begun_later(self, seen: Window) -> Window:
         for one in self._breaches.values():
-            if one.lost_until and self._held and seen.earliest and breaches.latest(one, self._held) is None:
-                seen = replace(seen, earliest=max(seen.earliest, one.lost_until + STOP_PRECISION))
+            again = one.restorable_again
+            if again and self._held and seen.earliest and breaches.latest(one, self._held) is None:
+                seen = replace(seen, earliest=max(seen.earliest, again))
         return seen
+
+    def _pierced(self, seen: Window) -> Window:
+        if not self._held or seen.earliest is None or seen.latest is None:
+            return seen
+        return without(seen, breaches.inside(self.breaches, self._held, seen.earliest, seen.latest))
 
     async def look(self) -> Sample:
         """One look; what it saw is kept as a sample, in figures and in conditions."""

@@ -6,11 +6,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1 import upkeep_service_pb2 as upkeep
 from libs import errors as refusals
 from libs import names
 from libs.errors import AppError, Kind
 from libs.rpc import errors
 from services.backup.domain.backup import Backup
+from services.backup.domain.breach import Breach
 from services.backup.domain.drill import Check, Drill, Phase, Proof
 from services.backup.domain.drill import Kind as DrillKind
 from services.backup.domain.heartbeat import Beat
@@ -147,6 +149,18 @@ def status(value: Status) -> pb.GetRecoveryStatusResponse:
         last_good_light_drill_time=timestamp(value.foresight.good_light_at),
         last_good_deep_drill_time=timestamp(value.foresight.good_deep_at),
         object_rpo=_object_rpo(value.objects),
+        lost_intervals=[lost_interval(one) for one in window.lost],
+    )
+
+
+def lost_interval(value: Breach) -> upkeep.LostInterval:
+    """The message of *value*."""
+    return upkeep.LostInterval(
+        first_wal=value.first,
+        last_wal=value.last,
+        begin_time=timestamp(value.lost_from),
+        end_time=timestamp(value.restorable_again),
+        found_time=timestamp(value.found_at),
     )
 
 

@@ -7,7 +7,6 @@ from holdfast.backup.v1 import upkeep_service_pb2_grpc as grpc_pb
 from libs.clock import Clock
 from libs.errors import InvalidArgument, Violation
 from libs.rpc.server import Context, principal
-from services.backup.domain.breach import Breach
 from services.backup.domain.condition import Condition, Severity
 from services.backup.domain.exposure import Sample, minute
 from services.backup.domain.schedule import Attempt, Due, Task
@@ -16,7 +15,7 @@ from services.backup.ops.exposures import Exposures
 from services.backup.ops.record import Recorder
 from services.backup.ops.scheduler import Scheduler
 from services.backup.ops.watch import Watch
-from services.backup.rpc.messages import moment, timestamp
+from services.backup.rpc.messages import lost_interval, moment, timestamp
 
 _TASKS = {
     Task.FULL: pb.TASK_FULL,
@@ -56,7 +55,7 @@ class UpkeepServicer(grpc_pb.UpkeepServiceServicer):
             enabled=self._scheduler.enabled,
             tasks=[_task(task, due.get(task), self._scheduler.attempts.get(task)) for task in order],
             conditions=[_condition(one) for one in self._conditions.standing()],
-            lost_intervals=[_lost(one) for one in self._watch.breaches],
+            lost_intervals=[lost_interval(one) for one in self._watch.breaches],
         )
 
     async def RunTask(self, request: pb.RunTaskRequest, context: Context) -> pb.RunTaskResponse:
@@ -100,16 +99,6 @@ def _condition(one: Condition) -> pb.Condition:
         text=one.text,
         remedy=one.remedy,
         since_time=timestamp(one.since),
-    )
-
-
-def _lost(one: Breach) -> pb.LostInterval:
-    return pb.LostInterval(
-        first_wal=one.first,
-        last_wal=one.last,
-        begin_time=timestamp(one.lost_from),
-        end_time=timestamp(one.lost_until),
-        found_time=timestamp(one.found_at),
     )
 
 

@@ -73,7 +73,7 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
         window = f"restorable from {showing.moment(found.earliest_time)} to {showing.moment(found.latest_time)}"
     else:
         window = "not restorable"
-    lines = [window]
+    lines = [window, *(showing.lost(one) for one in found.lost_intervals)]
     if found.HasField("rpo_exposure_seconds"):
         lines.append(
             f"RPO exposure {found.rpo_exposure_seconds:.1f} s, {found.archive_queue_segments} segments waiting"

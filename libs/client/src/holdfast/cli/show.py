@@ -1,5 +1,6 @@
 """Backups and drills for people: tables, and phases as they go by; plain lines where there is no terminal."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
+from holdfast.backup.v1 import upkeep_service_pb2 as upkeep
 from holdfast.cli.operator import reason_of
 
 _MARKS = {
@@ -40,6 +42,13 @@ def moment(value: Timestamp | None) -> str:
     if value is None or not value.ByteSize():
         return "-"
     return value.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def lost(one: upkeep.LostInterval, told: Callable[[Timestamp], str] = moment) -> str:
+    """A piece cut out of the restorable time, for a person. told: a time's form."""
+    one_only = one.first_wal == one.last_wal
+    segments = f"segment {one.first_wal} is" if one_only else f"segments {one.first_wal} to {one.last_wal} are"
+    return f"not restorable from {told(one.begin_time)} to {told(one.end_time)}: WAL {segments} lost"
 
 
 def size(count: int) -> str:

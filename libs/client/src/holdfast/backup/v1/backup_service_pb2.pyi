@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from holdfast.backup.v1 import upkeep_service_pb2 as _upkeep_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -818,6 +819,7 @@ class GetRecoveryStatusResponse(_message.Message):
     LAST_GOOD_LIGHT_DRILL_TIME_FIELD_NUMBER: _builtins.int
     LAST_GOOD_DEEP_DRILL_TIME_FIELD_NUMBER: _builtins.int
     OBJECT_RPO_FIELD_NUMBER: _builtins.int
+    LOST_INTERVALS_FIELD_NUMBER: _builtins.int
     rpo_exposure_seconds: _builtins.float
     """Age of that heartbeat in seconds: what would be lost now."""
     archive_queue_segments: _builtins.int
@@ -860,7 +862,7 @@ class GetRecoveryStatusResponse(_message.Message):
 
     @_builtins.property
     def recent_heartbeats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Heartbeat]:
-        """The heartbeats most recently archived, newest first, at most ten: moments a drill can prove."""
+        """The heartbeats most recently archived, newest first, at most ten, without those lost: moments a drill can prove."""
 
     @_builtins.property
     def last_good_light_drill_time(self) -> _timestamp_pb2.Timestamp:
@@ -873,6 +875,10 @@ class GetRecoveryStatusResponse(_message.Message):
     @_builtins.property
     def object_rpo(self) -> Global___ObjectRpo:
         """What a restore would lack of the files' bytes, by the newest drill that came to the question in the last 8 days."""
+
+    @_builtins.property
+    def lost_intervals(self) -> _containers.RepeatedCompositeFieldContainer[_upkeep_service_pb2.LostInterval]:
+        """Between earliest_time and latest_time, what cannot be restored all the same, oldest first; intervals may overlap."""
 
     def __init__(
         self,
@@ -893,10 +899,11 @@ class GetRecoveryStatusResponse(_message.Message):
         last_good_light_drill_time: _timestamp_pb2.Timestamp | None = ...,
         last_good_deep_drill_time: _timestamp_pb2.Timestamp | None = ...,
         object_rpo: Global___ObjectRpo | None = ...,
+        lost_intervals: _abc.Iterable[_upkeep_service_pb2.LostInterval] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "newest_heartbeat", b"newest_heartbeat", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "lost_intervals", b"lost_intervals", "newest_heartbeat", b"newest_heartbeat", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015

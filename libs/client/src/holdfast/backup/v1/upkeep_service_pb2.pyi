@@ -187,11 +187,11 @@ class LostInterval(_message.Message):
     """The last missing segment."""
     @_builtins.property
     def begin_time(self) -> _timestamp_pb2.Timestamp:
-        """The newest heartbeat before it that can be restored; unset when none is known."""
+        """The newest moment before it that can be restored; unset when none is known."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """The end of the full backup that made later moments restorable; unset while there is none."""
+        """The end of the full backup that made later moments restorable, rounded up to the second; unset while there is none."""
 
     @_builtins.property
     def found_time(self) -> _timestamp_pb2.Timestamp:
