@@ -181,6 +181,19 @@ def test_a_key_under_a_passphrase_asks_for_it_and_a_wrong_one_is_told(
     assert (done.exit_code, "set HOLDFAST_ESCROW_PASSPHRASE" in done.stderr) == (3, True)
 
 
+def test_without_a_terminal_keygen_names_where_the_passphrase_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    monkeypatch.delenv("HOLDFAST_ESCROW_PASSPHRASE", raising=False)
+    done = run("keygen", "--output", keys)
+    assert (done.exit_code, done.stdout, keys.exists()) == (2, "", False)
+    assert "put the passphrase into HOLDFAST_ESCROW_PASSPHRASE" in done.stderr
+    monkeypatch.setenv("HOLDFAST_ESCROW_PASSPHRASE", "long enough")
+    assert run("keygen", "--output", keys).exit_code == 0
+    assert sorted(path.name for path in keys.iterdir()) == ["operator.key", "operator.pem"]
+
+
 def test_on_a_bare_machine_it_is_verified_and_opened_without_an_installation(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,10 @@ def status(state: str, as_json: bool) -> None:
 @click.option("--name", default="operator", show_default=True, help="Of the person; also of the two files.")
 @json_option
 def keygen(output: Path, name: str, as_json: bool) -> None:
-    """Make a key pair to try escrows with; for real ones, each operator makes it on a machine of their own."""
+    """Make a key pair to try escrows with; for real ones, each operator makes it on a machine of their own.
+
+    The key's passphrase is asked for, or in HOLDFAST_ESCROW_PASSPHRASE.
+    """
     with _told(output):
         key, certificate = keys.key_pair(output, name)
     if as_json:

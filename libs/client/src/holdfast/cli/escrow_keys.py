@@ -56,9 +56,7 @@ def key_pair(directory: Path, name: str) -> tuple[Path, Path]:
     for path in paths:
         if path.exists():
             raise FileExistsError(17, "exists already", str(path))
-    given = os.environ.get(PASSPHRASE) or click.prompt(
-        "Passphrase", hide_input=True, confirmation_prompt=True, err=True
-    )
+    given = os.environ.get(PASSPHRASE) or _chosen()
     key = rsa.generate_private_key(public_exponent=65537, key_size=4096)
     subject, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
@@ -69,6 +67,15 @@ def key_pair(directory: Path, name: str) -> tuple[Path, Path]:
     write(paths[0], key.private_bytes(pem, serialization.PrivateFormat.PKCS8, form), mode=0o600)
     write(paths[1], builder.sign(key, hashes.SHA256()).public_bytes(pem), mode=0o644)
     return paths
+
+
+def _chosen() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "The new key wants a passphrase, and here is no terminal to ask for one. Run this in a terminal, or put the"
+            f" passphrase into {PASSPHRASE}."
+        )
+    return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True))
 
 
 def _asked(path: Path) -> str:
