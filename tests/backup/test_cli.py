@@ -129,4 +129,4 @@ def test_the_history_of_exposure_is_shown(service: Service, drilled: dict[str, A
     assert all(one["exposure_seconds"] < 3600 for one in found["points"] if "exposure_seconds" in one)
     shown = call(service, "recovery", "history")
     assert shown.exit_code == 0, shown.output
-    assert "parts" in shown.stdout
+    assert " of 15 min, from " in shown.stdout

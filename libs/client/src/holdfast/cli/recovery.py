@@ -57,15 +57,17 @@ def status(advance: bool, as_json: bool, path: str) -> None:
 @socket_option
 def history(hours: float, points: int, as_json: bool, path: str) -> None:
     """What a loss would have cost, over time; the worst of each part."""
+    now = datetime.now(UTC)
+    span = upkeep_view.Span((now - timedelta(hours=hours)).replace(second=0, microsecond=0), now, points)
     asked = upkeep.ListExposuresRequest(points=points)
-    asked.end_time.FromDatetime(datetime.now(UTC))
-    asked.begin_time.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
+    asked.end_time.FromDatetime(span.end)
+    asked.begin_time.FromDatetime(span.begin)
     with connected(path) as channel:
         found = UpkeepServiceStub(channel).ListExposures(asked, timeout=CALL_SECONDS)
     if as_json:
         print_json(found)
     else:
-        upkeep_view.history(console, found, _ALARM_SECONDS)
+        upkeep_view.history(console, found, span, _ALARM_SECONDS)
 
 
 def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:

@@ -1,6 +1,8 @@
 """The schedule of backups and the history of exposure, for people."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +13,9 @@ from holdfast.cli.show import moment
 TASKS = {"full": pb.TASK_FULL, "diff": pb.TASK_DIFFERENTIAL, "expire": pb.TASK_EXPIRE, "verify": pb.TASK_VERIFY}
 _NAMES = {number: name for name, number in TASKS.items()}
 _BARS = " ▁▂▃▄▅▆▇█"
+_UNKNOWN, _UNMEASURED = "?", "·"
+_SIGNS = {_UNKNOWN: "nothing restorable, or not known", _UNMEASURED: "nothing measured"}
+_MINUTE = "%Y-%m-%d %H:%MZ"
 
 
 def schedule(console: Console, found: pb.GetScheduleResponse) -> None:
@@ -28,26 +33,65 @@ def schedule(console: Console, found: pb.GetScheduleResponse) -> None:
         console.print(f"{severity} since {moment(wrong.since_time)}: {wrong.text} {wrong.remedy}", markup=False)
 
 
-def history(console: Console, found: pb.ListExposuresResponse, alarm_seconds: float) -> None:
-    """Print the exposure as one line of bars, full height at *alarm_seconds*, and its worst moment."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time cut into *parts* equal ones; of at least a minute, which is how often exposure is measured."""
+
+    begin: datetime
+    end: datetime
+    parts: int
+
+    @property
+    def step(self) -> timedelta:
+        """How long a part is."""
+        return max(timedelta(minutes=1), (self.end - self.begin) / self.parts)
+
+    def index(self, one: pb.ExposurePoint) -> int:
+        """Which part *one* tells of."""
+        return round((one.begin_time.ToDatetime(tzinfo=UTC) - self.begin) / self.step)
+
+
+def history(console: Console, found: pb.ListExposuresResponse, span: Span, alarm_seconds: float) -> None:
+    """Print the exposure as one line of bars, full height at *alarm_seconds*, what they mean, and the worst part."""
     if not found.points:
         console.print("Nothing is known of that time yet: exposure is measured once a minute.")
         return
-    console.print("".join(_bar(one, alarm_seconds) for one in found.points), markup=False)
-    known = [one for one in found.points if one.HasField("exposure_seconds")]
-    first, last = found.points[0].begin_time, found.points[-1].begin_time
-    console.print(f"{moment(first)} to {moment(last)}, {len(found.points)} parts", markup=False)
+    points = {span.index(one): one for one in found.points}
+    first, last = min(points), max(points)
+    bars = "".join(_bar(points.get(number), alarm_seconds) for number in range(first, last + 1))
+    console.print(bars, markup=False)
+    signs = [f"{_BARS[-1]} {alarm_seconds:.0f} s or more would have been lost"]
+    signs += [f"{sign} {meaning}" for sign, meaning in _SIGNS.items() if sign in bars]
+    console.print(f"each sign is the worst of its part: {', '.join(signs)}", markup=False)
+    until = min(span.begin + (last + 1) * span.step, span.end)
+    told = f"from {found.points[0].begin_time.ToDatetime():{_MINUTE}} to {until:{_MINUTE}}"
+    console.print(f"{_parts(len(bars))} of {span.step.total_seconds() / 60:.3g} min, {told}", markup=False)
+    for line in _worst(found.points):
+        console.print(line, markup=False)
+
+
+def _worst(points: Sequence[pb.ExposurePoint]) -> Iterator[str]:
+    known = [one for one in points if one.HasField("exposure_seconds")]
     if known:
         worst = max(known, key=lambda one: one.exposure_seconds)
-        console.print(f"worst: {worst.exposure_seconds:.0f} s at {moment(worst.begin_time)}", markup=False)
-    unknown, broken = len(found.points) - len(known), sum(one.rpo_broken for one in found.points)
-    if unknown or broken:
-        console.print(f"nothing restorable or unknown in {unknown} parts; broken by a hole in {broken}", markup=False)
+        began = worst.begin_time.ToDatetime()
+        yield f"worst: {worst.exposure_seconds:.0f} s, in the part that begins at {began:{_MINUTE}}"
+    unknown, broken = len(points) - len(known), sum(one.rpo_broken for one in points)
+    if unknown:
+        yield f"nothing restorable, or not known: {_parts(unknown)}"
+    if broken:
+        yield f"broken by a hole in the archive: {_parts(broken)}"
 
 
-def _bar(one: pb.ExposurePoint, alarm_seconds: float) -> str:
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
+
+
+def _bar(one: pb.ExposurePoint | None, alarm_seconds: float) -> str:
+    if one is None:
+        return _UNMEASURED
     if not one.HasField("exposure_seconds"):
-        return "?"
+        return _UNKNOWN
     share = min(1.0, one.exposure_seconds / alarm_seconds)
     return _BARS[max(1, round(share * (len(_BARS) - 1)))]
 
