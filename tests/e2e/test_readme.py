@@ -1,5 +1,6 @@
 """The README's examples, run as they stand there but for the addresses of the test's own stack."""
 
+import json
 import os
 import re
 import subprocess
@@ -93,3 +94,26 @@ def test_the_protect_example_lets_nobody_in_without_a_token(tmp_path: Path) -> N
                     assert refused.value.code() == code_
         finally:
             service.terminate()
+
+
+@pytest.mark.stack
+def test_the_sample_of_make_up_shows_the_steps_checks_and_parts_that_it_prints(stack: Stack) -> None:
+    done = stack.command("up", FORMAT="json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = [step["name"] for step in json.loads(done.stdout)["steps"]]
+    sample = (ROOT / "README.md").read_text().partition("$ make up\n")[2].partition("```")[0]
+    shown = re.findall(r"^  (\S.*?) +ok +[\d.]+ s", sample, re.MULTILINE)
+    installed = shown.index(printed[0])
+    assert shown[installed:] == printed
+    assert "canary" in printed
+    # The shared stack may have deletes to look at; a fresh one has none.
+    assert checks(sample) == checks(done.stderr) - {"deletes_lag"}
+    parts = re.findall(r"^  (\w+) +\S", sample.partition("part        address\n")[2].partition("\n\n")[0], re.MULTILINE)
+    assert parts == [part.name for part in stack.parts.all()] + ["prometheus"]  # tests run without it
+
+
+def checks(text: str) -> set[str]:
+    """Names of the checks of the tour's drill."""
+    told = re.search(r"RTO [\d.]+ s; (.*)", text)
+    assert told is not None, text
+    return {one.split()[0] for one in told[1].split(", ")}
