@@ -117,6 +117,15 @@ def test_an_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(alert
     assert alert.name in (ROOT / path).read_text(encoding="utf-8")
 
 
+def test_the_alert_of_nothing_restorable_names_both_of_its_causes() -> None:
+    """It said that no good backup is held, also where one is held that has lost its own WAL."""
+    (alert,) = [one for one in alerts() if one.name == "BackupNothingRestorable"]
+    summary = alert.annotations["summary"]
+    assert summary.startswith("Nothing can be restored: ")
+    assert "holds no backup, or WAL that every backup in it needs is lost" in summary
+    assert "no good backup" not in summary
+
+
 def commands(text: str) -> list[str]:
     """Every `holdfast …` in a runbook or at the end of a summary."""
     fenced = re.findall(r"^ *(holdfast [a-z].*)$", text, re.MULTILINE)
