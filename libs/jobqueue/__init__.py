@@ -7,6 +7,20 @@ at least once: a handler gets its Lease as the idempotency token, ends the job i
 `complete` (`in_transaction` opens one), or asks `first_time` whether an effect was had before. A long job saves its
 `progress`, which its next attempt finds in the Lease. Calls to other services: libs.rpc.exchange.
 
+    @dataclass(frozen=True, slots=True)
+    class SendNote:
+        note: str
+
+    async with database.begin(who) as tx:  # the job exists if and only if this commits
+        await put(tx, SendNote("n-1"), run_at=timedelta(minutes=5), unique="n-1")
+
+    async def send(job: SendNote, lease: Lease) -> Retry | None:  # None: done
+        ...
+
+    worker = Worker(database, "files", {SendNote: send})  # a part of the process, see libs.process
+
+A service puts jobs for itself alone, and there is no queue for anybody outside of it.
+
 What comes by the clock is a `Timetable` of `Periodic` jobs, a part of each replica beside its Worker: by the database's
 clock, without a leader, never twice.
 
