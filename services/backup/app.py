@@ -51,6 +51,7 @@ from services.backup.ops.drill_figures import DrillFigures
 from services.backup.ops.drills import Drills
 from services.backup.ops.escrow_figures import EscrowFigures
 from services.backup.ops.evidence import Evidence, Mirror
+from services.backup.ops.evidence_chains import EvidenceChains
 from services.backup.ops.evidence_mirrors import DatabaseMirror, StoreMirror
 from services.backup.ops.evidence_reader import EvidenceReader
 from services.backup.ops.guard import Guard
@@ -92,7 +93,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
     evidence_figures.show(means.metrics, means.evidence)
     forecast_figures.show(means.metrics, kept.watch, drills, now=now)
     tokens, health = page.Tokens(config.page_key.reveal()), Health()
-    reader = EvidenceServicer(EvidenceReader(means.evidence, means.recorder, now=now))
+    reader = EvidenceServicer(EvidenceReader(means.evidence, EvidenceChains(database), means.recorder, now=now))
     served = _served(BackupServicer(backups, recovery, tokens), DrillServicer(drills, tokens), reader)
     served += [_served_upkeep(kept, means.recorder, now), _served_jobs(database, guard, tokens)]
     tracer = trace.configure(config.service, config.otlp_endpoint, ratio=config.trace_ratio)

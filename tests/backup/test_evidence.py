@@ -185,6 +185,36 @@ def test_without_a_database_all_of_it_is_exported_and_nothing_is_recorded_twice(
         assert alone.stop() == 0
 
 
+def test_the_chain_of_a_lost_state_directory_is_shown_and_exported_by_its_id(
+    service: Service, names: dict[str, str], tmp_path: Path
+) -> None:
+    wait_until(lambda: "database has 5" in call(service, "status").stdout, "the rows in the database")
+    before = json.loads(call(service, "status", "--json").stdout)
+    assert before["older_chains"] == []
+    kept, lost = service.state / "evidence", service.state / "evidence.lost"
+    service.kill()
+    kept.rename(lost)
+    service.start()
+    try:
+        assert f"older chain {before['chain']}: 5 records in the database" in call(service, "status").stdout
+        found = exported(service, tmp_path / "old.jsonl", "--chain", before["chain"])
+        assert (found.count, found.head) == (5, before["head"])
+        assert exported(service, tmp_path / "new.jsonl").head != before["head"]
+        refused = call(service, "export", "--chain", "0" * 16, "--output", str(tmp_path / "none.jsonl"))
+        assert (refused.exit_code, "[EVIDENCE_CHAIN_NOT_FOUND]" in refused.stderr) == (3, True)
+        assert not (tmp_path / "none.jsonl").exists()
+        (tmp_path / "key.pem").write_text(call(service, "key").stdout)
+        done = CliRunner().invoke(
+            main, ["evidence", "verify", str(tmp_path / "old.jsonl"), "--key", str(tmp_path / "key.pem")]
+        )
+        assert done.exit_code == 0, done.output
+    finally:
+        service.kill()
+        shutil.rmtree(kept)
+        lost.rename(kept)
+        service.start()
+
+
 def _owner(path: Path) -> tuple[int, int]:
     return path.stat().st_uid, path.stat().st_gid
 

@@ -90,7 +90,11 @@ class EvidenceJournal:
 
     def trailer(self, count: int, *, at: datetime, internal: bool) -> bytes:
         """The line, with newline, that ends an export of the first *count* records."""
-        return evidence.trailer(self._signer, count, self.digest(count), at=at, internal=internal) + b"\n"
+        return self.trailer_of(count, self.digest(count), at=at, internal=internal)
+
+    def trailer_of(self, count: int, head: str, *, at: datetime, internal: bool) -> bytes:
+        """The same of any chain, whose record *count* has the digest *head*."""
+        return evidence.trailer(self._signer, count, head, at=at, internal=internal) + b"\n"
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

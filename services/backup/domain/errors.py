@@ -70,9 +70,18 @@ class ChecksFailed(AppError):
 
 
 class EvidenceDamaged(AppError):
-    """The journal of evidence is not what was signed; facts: path, record. Its copies have what it had."""
+    """The journal of evidence, or a chain in the database, is not what was signed; facts: path or chain, record.
+
+    Its copies have what it had.
+    """
 
     kind, reason = Kind.INTERNAL, "EVIDENCE_DAMAGED"
+
+
+class EvidenceChainNotFound(AppError):
+    """The database has no record of this chain; facts: chain."""
+
+    kind, reason = Kind.NOT_FOUND, "EVIDENCE_CHAIN_NOT_FOUND"
 
 
 class JobNotFound(AppError):

@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from libs.evidence import RECORD, TRAILER, Chain, canonical, commitment, digest, key_id, public_pem
+from libs.evidence import NOTHING, RECORD, TRAILER, Chain, canonical, commitment, digest, key_id, public_pem
 
 _KIND = re.compile(r"[a-z][a-z_]{0,39}")
 _MOST = 2**53 - 1
@@ -139,6 +139,41 @@ class Row:
     kind: str
     subject: str
     line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A chain that does not go on here. count: number of its last record. begun_at, ended_at: first, last mirrored."""
+
+    chain: str
+    count: int
+    begun_at: datetime
+    ended_at: datetime
+
+
+class Links:
+    """Follows records that nobody here need have signed: that each is bound to the one before it, and no more."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._head = NOTHING
+
+    def follow(self, line: bytes) -> None:
+        """Raise ValueError unless *line*, without newline, is the next record."""
+        try:
+            body = json.loads(line)["body"]
+            bound = (body["sequence"], body["previous"]) == (self.count + 1, self._head)
+            head = digest(body)
+        except (KeyError, TypeError) as fault:
+            raise ValueError("a record has no such form") from fault
+        if not bound:
+            raise ValueError("a record does not follow the one before it")
+        self.count, self._head = self.count + 1, head
+
+    @property
+    def head(self) -> str:
+        """Digest of the last record that was followed."""
+        return self._head
 
 
 def row(line: bytes) -> Row:

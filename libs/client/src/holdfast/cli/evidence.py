@@ -21,6 +21,7 @@ from holdfast.cli.operator import (
     print_json,
     socket_option,
 )
+from holdfast.cli.show import moment
 
 TITLE = "Backups and restore drills: the evidence"
 _PAGES = (".html", ".htm")
@@ -50,6 +51,11 @@ def status(as_json: bool, path: str) -> None:
         for mirror in found.mirrors:
             fault = f": {mirror.fault}" if mirror.fault else ""
             console.print(f"{mirror.mirror} has {mirror.count}{fault}", markup=False)
+        for one in found.older_chains:
+            span = f"mirrored {moment(one.begin_time)} to {moment(one.end_time)}"
+            console.print(f"older chain {one.chain}: {one.count} records in the database, {span}", markup=False)
+        if found.older_chains_fault:
+            console.print(f"older chains: not known now: {found.older_chains_fault}", markup=False)
         for warning in found.warnings:
             console.print(f"warning: {warning}", markup=False)
     if found.warnings:
@@ -70,31 +76,40 @@ def key(as_json: bool, path: str) -> None:
 
 @evidence.command()
 @click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@click.option(
+    "--chain", "chain", default="", metavar="ID", help="An older chain of `evidence status`, from the database."
+)
+@click.option(
+    "--key", "key_files", multiple=True, metavar="PEM", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public key that signed the older chain, where this installation has another; may be repeated.",
+)  # fmt: skip
 @click.option("--customer", is_flag=True, help="Leave out internals; as a page when FILE ends in .html.")
 @click.option("--title", default=TITLE, show_default=True, help="Of the page.")
 @click.option("--force", is_flag=True, help="Replace FILE when it exists.")
 @json_option
 @socket_option
-def export(output: Path, customer: bool, title: str, force: bool, as_json: bool, path: str) -> None:
+def export(
+    output: Path,
+    chain: str,
+    key_files: tuple[Path, ...],
+    customer: bool,
+    title: str,
+    force: bool,
+    as_json: bool,
+    path: str,
+) -> None:
     """Write all evidence to FILE, verified before it has that name."""
     as_page = output.suffix.lower() in _PAGES
     if as_page and not customer:
         raise click.UsageError("A page is for customers: add --customer, or name FILE otherwise, e.g. evidence.jsonl.")
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists: add --force to replace it.")
-    from holdfast import evidence as format
-    from holdfast.evidence.page import page
-
     with _written(output) as file:
-        keys = format.parse_keys(_receive(path, file, customer))
-        file.seek(0)
-        try:
-            found = format.verify(format.lines_of(file), keys)
-        except format.NotEvidence as fault:
-            raise Disproved(
-                f"What the service sent is not whole evidence ({fault}). {output} was not written."
-            ) from None
+        asked = pb.ExportEvidenceRequest(without_internal=customer, chain=chain)
+        found = _checked(output, file, _parsed(_receive(path, file, asked), *(one.read_bytes() for one in key_files)))
         if as_page:
+            from holdfast.evidence.page import page
+
             file.seek(0)
             text = page(found, file.read(), title=title)
             file.seek(0)
@@ -119,10 +134,7 @@ def verify(file: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Check an export offline; exit code 0 only when every byte of FILE is what was signed."""
     from holdfast import evidence as format
 
-    try:
-        keys = format.parse_keys(b"\n".join(one.read_bytes() for one in key_files or (_own_key(),)))
-    except ValueError as fault:
-        raise click.UsageError(f"The key cannot be used: {fault}.") from None
+    keys = _parsed(*(one.read_bytes() for one in key_files or (_own_key(),)))
     try:
         with file.open("rb") as lines:
             found = format.verify(format.lines_of(lines), keys)
@@ -163,11 +175,34 @@ def _status(path: str) -> pb.GetEvidenceStatusResponse:
         return stub.GetEvidenceStatus(pb.GetEvidenceStatusRequest(), timeout=CALL_SECONDS)
 
 
-def _receive(path: str, file: IO[bytes], customer: bool) -> bytes:
+def _checked(output: Path, file: IO[bytes], keys: Any) -> Any:
+    """What *file* holds. Raises Disproved for what none of *keys* signed."""
+    from holdfast import evidence as format
+
+    file.seek(0)
+    try:
+        return format.verify(format.lines_of(file), keys)
+    except format.NotEvidence as fault:
+        named = " Name the public key of the older chain by --key PEM." if "another key" in fault.fault else ""
+        raise Disproved(
+            f"What the service sent is not whole evidence ({fault}). {output} was not written.{named}"
+        ) from None
+
+
+def _parsed(*pems: bytes) -> Any:
+    from holdfast import evidence as format
+
+    try:
+        return format.parse_keys(b"\n".join(pems))
+    except ValueError as fault:
+        raise click.UsageError(f"The key cannot be used: {fault}.") from None
+
+
+def _receive(path: str, file: IO[bytes], asked: pb.ExportEvidenceRequest) -> bytes:
     """Write the export to *file*; the public keys."""
     with connected(path) as channel:
         stub = EvidenceServiceStub(channel)
-        for piece in stub.ExportEvidence(pb.ExportEvidenceRequest(without_internal=customer)):
+        for piece in stub.ExportEvidence(asked):
             file.write(piece.lines)
         return stub.GetEvidenceStatus(pb.GetEvidenceStatusRequest(), timeout=CALL_SECONDS).public_keys.encode()
 

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from holdfast.common.v1 import policy_pb2 as holdfast_dot_common_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)holdfast/backup/v1/evidence_service.proto\x12\x12holdfast.backup.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fholdfast/common/v1/policy.proto\"\x1a\n\x18GetEvidenceStatusRequest\"\xd6\x01\n\x19GetEvidenceStatusResponse\x12\x14\n\x05\x63hain\x18\x01 \x01(\tR\x05\x63hain\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12\x12\n\x04head\x18\x03 \x01(\tR\x04head\x12<\n\x07mirrors\x18\x04 \x03(\x0b\x32\".holdfast.backup.v1.EvidenceMirrorR\x07mirrors\x12\x1f\n\x0bpublic_keys\x18\x05 \x01(\tR\npublicKeys\x12\x1a\n\x08warnings\x18\x06 \x03(\tR\x08warnings\"T\n\x0e\x45videnceMirror\x12\x16\n\x06mirror\x18\x01 \x01(\tR\x06mirror\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12\x14\n\x05\x66\x61ult\x18\x03 \x01(\tR\x05\x66\x61ult\"H\n\x15\x45xportEvidenceRequest\x12/\n\x10without_internal\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01R\x0fwithoutInternal\".\n\x16\x45xportEvidenceResponse\x12\x14\n\x05lines\x18\x01 \x01(\x0cR\x05lines2\x88\x02\n\x0f\x45videnceService\x12|\n\x11GetEvidenceStatus\x12,.holdfast.backup.v1.GetEvidenceStatusRequest\x1a-.holdfast.backup.v1.GetEvidenceStatusResponse\"\n\xaa\x9f\x19\x06\x08\x05\x10\x01\x18\x05\x12w\n\x0e\x45xportEvidence\x12).holdfast.backup.v1.ExportEvidenceRequest\x1a*.holdfast.backup.v1.ExportEvidenceResponse\"\x0c\xaa\x9f\x19\x08\x08\x05\x10\x01\x18\x03 \x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)holdfast/backup/v1/evidence_service.proto\x12\x12holdfast.backup.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/policy.proto\"\x1a\n\x18GetEvidenceStatusRequest\"\xca\x02\n\x19GetEvidenceStatusResponse\x12\x14\n\x05\x63hain\x18\x01 \x01(\tR\x05\x63hain\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12\x12\n\x04head\x18\x03 \x01(\tR\x04head\x12<\n\x07mirrors\x18\x04 \x03(\x0b\x32\".holdfast.backup.v1.EvidenceMirrorR\x07mirrors\x12\x1f\n\x0bpublic_keys\x18\x05 \x01(\tR\npublicKeys\x12\x1a\n\x08warnings\x18\x06 \x03(\tR\x08warnings\x12\x44\n\x0colder_chains\x18\x07 \x03(\x0b\x32!.holdfast.backup.v1.EvidenceChainR\x0bolderChains\x12,\n\x12older_chains_fault\x18\x08 \x01(\tR\x10olderChainsFault\"\xad\x01\n\rEvidenceChain\x12\x14\n\x05\x63hain\x18\x01 \x01(\tR\x05\x63hain\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12\x39\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tbeginTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"T\n\x0e\x45videnceMirror\x12\x16\n\x06mirror\x18\x01 \x01(\tR\x06mirror\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12\x14\n\x05\x66\x61ult\x18\x03 \x01(\tR\x05\x66\x61ult\"d\n\x15\x45xportEvidenceRequest\x12/\n\x10without_internal\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01R\x0fwithoutInternal\x12\x1a\n\x05\x63hain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01R\x05\x63hain\".\n\x16\x45xportEvidenceResponse\x12\x14\n\x05lines\x18\x01 \x01(\x0cR\x05lines2\x88\x02\n\x0f\x45videnceService\x12|\n\x11GetEvidenceStatus\x12,.holdfast.backup.v1.GetEvidenceStatusRequest\x1a-.holdfast.backup.v1.GetEvidenceStatusResponse\"\n\xaa\x9f\x19\x06\x08\x05\x10\x01\x18\x05\x12w\n\x0e\x45xportEvidence\x12).holdfast.backup.v1.ExportEvidenceRequest\x1a*.holdfast.backup.v1.ExportEvidenceResponse\"\x0c\xaa\x9f\x19\x08\x08\x05\x10\x01\x18\x03 \x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPORTEVIDENCEREQUEST'].fields_by_name['without_internal']._loaded_options = None
   _globals['_EXPORTEVIDENCEREQUEST'].fields_by_name['without_internal']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTEVIDENCEREQUEST'].fields_by_name['chain']._loaded_options = None
+  _globals['_EXPORTEVIDENCEREQUEST'].fields_by_name['chain']._serialized_options = b'\342A\001\001'
   _globals['_EVIDENCESERVICE'].methods_by_name['GetEvidenceStatus']._loaded_options = None
   _globals['_EVIDENCESERVICE'].methods_by_name['GetEvidenceStatus']._serialized_options = b'\252\237\031\006\010\005\020\001\030\005'
   _globals['_EVIDENCESERVICE'].methods_by_name['ExportEvidence']._loaded_options = None
   _globals['_EVIDENCESERVICE'].methods_by_name['ExportEvidence']._serialized_options = b'\252\237\031\010\010\005\020\001\030\003 \001'
-  _globals['_GETEVIDENCESTATUSREQUEST']._serialized_start=131
-  _globals['_GETEVIDENCESTATUSREQUEST']._serialized_end=157
-  _globals['_GETEVIDENCESTATUSRESPONSE']._serialized_start=160
-  _globals['_GETEVIDENCESTATUSRESPONSE']._serialized_end=374
-  _globals['_EVIDENCEMIRROR']._serialized_start=376
-  _globals['_EVIDENCEMIRROR']._serialized_end=460
-  _globals['_EXPORTEVIDENCEREQUEST']._serialized_start=462
-  _globals['_EXPORTEVIDENCEREQUEST']._serialized_end=534
-  _globals['_EXPORTEVIDENCERESPONSE']._serialized_start=536
-  _globals['_EXPORTEVIDENCERESPONSE']._serialized_end=582
-  _globals['_EVIDENCESERVICE']._serialized_start=585
-  _globals['_EVIDENCESERVICE']._serialized_end=849
+  _globals['_GETEVIDENCESTATUSREQUEST']._serialized_start=164
+  _globals['_GETEVIDENCESTATUSREQUEST']._serialized_end=190
+  _globals['_GETEVIDENCESTATUSRESPONSE']._serialized_start=193
+  _globals['_GETEVIDENCESTATUSRESPONSE']._serialized_end=523
+  _globals['_EVIDENCECHAIN']._serialized_start=526
+  _globals['_EVIDENCECHAIN']._serialized_end=699
+  _globals['_EVIDENCEMIRROR']._serialized_start=701
+  _globals['_EVIDENCEMIRROR']._serialized_end=785
+  _globals['_EXPORTEVIDENCEREQUEST']._serialized_start=787
+  _globals['_EXPORTEVIDENCEREQUEST']._serialized_end=887
+  _globals['_EXPORTEVIDENCERESPONSE']._serialized_start=889
+  _globals['_EXPORTEVIDENCERESPONSE']._serialized_end=935
+  _globals['_EVIDENCESERVICE']._serialized_start=938
+  _globals['_EVIDENCESERVICE']._serialized_end=1202
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Signed, chained records of everything that proves or disproves recovery."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -47,6 +48,8 @@ class GetEvidenceStatusResponse(_message.Message):
     MIRRORS_FIELD_NUMBER: _builtins.int
     PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    OLDER_CHAINS_FIELD_NUMBER: _builtins.int
+    OLDER_CHAINS_FAULT_FIELD_NUMBER: _builtins.int
     chain: _builtins.str
     """Id of the chain; empty before its first record."""
     count: _builtins.int
@@ -55,6 +58,8 @@ class GetEvidenceStatusResponse(_message.Message):
     """SHA-256 of the last one's signed part, hex; 64 zeros before the first."""
     public_keys: _builtins.str
     """Every public key that ever signed here, as PEM, one after the other; give it to whoever verifies."""
+    older_chains_fault: _builtins.str
+    """Why those are not known now; empty when they are."""
     @_builtins.property
     def mirrors(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceMirror]:
         """Where else it is kept."""
@@ -62,6 +67,10 @@ class GetEvidenceStatusResponse(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Faults in plain words; empty when all is well."""
+
+    @_builtins.property
+    def older_chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceChain]:
+        """Other chains that the database holds: a state directory that was lost, or one of another installation, began them."""
 
     def __init__(
         self,
@@ -72,14 +81,54 @@ class GetEvidenceStatusResponse(_message.Message):
         mirrors: _abc.Iterable[Global___EvidenceMirror] | None = ...,
         public_keys: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        older_chains: _abc.Iterable[Global___EvidenceChain] | None = ...,
+        older_chains_fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "head", b"head", "mirrors", b"mirrors", "public_keys", b"public_keys", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "head", b"head", "mirrors", b"mirrors", "older_chains", b"older_chains", "older_chains_fault", b"older_chains_fault", "public_keys", b"public_keys", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEvidenceStatusResponse: _TypeAlias = GetEvidenceStatusResponse  # noqa: Y015
+
+@_typing.final
+class EvidenceChain(_message.Message):
+    """A chain that does not go on here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    chain: _builtins.str
+    """Its id, for ExportEvidence."""
+    count: _builtins.int
+    """The number of the last record of it that is in the database."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When its first record reached the database."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When its last one did."""
+
+    def __init__(
+        self,
+        *,
+        chain: _builtins.str = ...,
+        count: _builtins.int = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "chain", b"chain", "count", b"count", "end_time", b"end_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceChain: _TypeAlias = EvidenceChain  # noqa: Y015
 
 @_typing.final
 class EvidenceMirror(_message.Message):
@@ -118,16 +167,22 @@ class ExportEvidenceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WITHOUT_INTERNAL_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     without_internal: _builtins.bool
     """Leave out what customers need not see: labels, versions, details of checks, errors. The signatures hold without."""
+    chain: _builtins.str
+    """Which chain: one of older_chains, read from the database as far as that has it. Empty, or the chain that goes on here:
+    that one, from this disk.
+    """
     def __init__(
         self,
         *,
         without_internal: _builtins.bool = ...,
+        chain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_internal", b"without_internal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "without_internal", b"without_internal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

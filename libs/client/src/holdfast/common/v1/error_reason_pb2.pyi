@@ -142,6 +142,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Nothing is held: jobs may run."""
     ERROR_REASON_FILES_ERASED: _ErrorReason.ValueType  # 59
     """The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
+    ERROR_REASON_EVIDENCE_CHAIN_NOT_FOUND: _ErrorReason.ValueType  # 60
+    """The database has no record of this chain of evidence."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -266,4 +268,6 @@ ERROR_REASON_GUARD_OPEN: ErrorReason.ValueType  # 58
 """Nothing is held: jobs may run."""
 ERROR_REASON_FILES_ERASED: ErrorReason.ValueType  # 59
 """The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
+ERROR_REASON_EVIDENCE_CHAIN_NOT_FOUND: ErrorReason.ValueType  # 60
+"""The database has no record of this chain of evidence."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
