@@ -28,7 +28,10 @@ from tests.support.collector import listening
 from tests.support.tokens import keys
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
-_PLAIN = ("database_password", "page_key", "csrf_key", "heartbeat_key", "s3_access_key", "s3_secret_key")
+_PLAIN = (
+    "database_password", "page_key", "csrf_key", "heartbeat_key", "s3_access_key", "s3_secret_key",
+    "s3_keys_access_key", "s3_keys_secret_key",
+)  # fmt: skip
 _SERVICES: dict[str, tuple[type[Any], Callable[[Any], App]]] = {
     "auth": (AuthConfig, build_auth),
     "files": (FilesConfig, build_files),
@@ -58,7 +61,7 @@ def app(service: str, directory: Path, collector: str) -> App:
     secrets = {name: f"{name} of the tests, long enough for anything".encode() for name in _PLAIN}
     secrets |= {"root_keys": write_keys(keys("root")), "cookie_keys": write_keys(COOKIE_KEYS)}
     secrets |= {"user_token_keys": write_keys(keys(service)), "service_credential": write_keys(keys("service"))}
-    secrets |= {"evidence_key": fresh_signing_key()}
+    secrets |= {"evidence_key": fresh_signing_key(), "key_encryption_keys": write_keys(keys("roots of files"))}
     for name, content in secrets.items():
         (directory / name).touch(mode=0o600)
         (directory / name).write_bytes(content)
