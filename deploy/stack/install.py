@@ -28,6 +28,8 @@ PYTHON = "/usr/bin/python3"
 PACKAGES = ("libs", "services", "deploy", "protos")
 LOCKS = {"tools": "requirements-tools.txt", "venv": "requirements.txt", "dev": "requirements-dev.txt"}
 SKIPPED = {"__pycache__", "build", "dist", "node_modules"}
+IMAGE = CHECKOUT / "libs" / "rpc" / "image.binpb"
+"""The contract's image, made in the checkout itself."""
 
 
 def digest(paths: Iterable[Path]) -> str:
@@ -94,7 +96,8 @@ def run(*command: str, cwd: Path = CHECKOUT) -> None:
 def install_own(venv: Environment, tools: Environment) -> bool:
     """Install this checkout's two distributions unless the present sources are installed; whether it was done."""
     stamp, wanted = venv.path / "sources.stamp", revision()
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    # A checkout cloned anew has its environments from before, and not the file that is made in itself.
+    if IMAGE.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return False
     stamp.unlink(missing_ok=True)
     run(str(tools.python), "protos/build.py", "image")
@@ -114,8 +117,7 @@ def install_own(venv: Environment, tools: Environment) -> bool:
 
 def copy_tree(target: Path) -> None:
     """Copy what a wheel is built from, so that no build leftovers land in the checkout."""
-    image = CHECKOUT / "libs" / "rpc" / "image.binpb"
-    extra = [path for path in (CHECKOUT / "README.md", CHECKOUT / "LICENSE", image) if path.exists()]
+    extra = [path for path in (CHECKOUT / "README.md", CHECKOUT / "LICENSE", IMAGE) if path.exists()]
     for path in [*sources(), *extra]:
         copy = target / path.relative_to(CHECKOUT)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.envoy import config as envoy_config
-from deploy.stack import ports
+from deploy.stack import install, ports
 from deploy.stack.layout import CHECKOUT, BadSettings, Layout, Settings, settings
 from deploy.stack.parts import Parts
 from deploy.stack.up import NeverUp, giving_back, running, standing
@@ -136,3 +136,22 @@ def test_without_root_the_one_line_to_run_is_printed(tmp_path: Path) -> None:
     assert line.strip().startswith("sh -c '")
     assert "pgbackrest" in line
     assert subprocess.run(["sh", "-n", "-c", line], check=False).returncode == 0
+
+
+def test_a_checkout_cloned_anew_over_its_environments_gets_the_contracts_image_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*command: str) -> None:
+        raise KeyboardInterrupt(command[-1])
+
+    monkeypatch.setattr(install, "checkout_home", lambda: tmp_path)
+    venv, image = install.Environment("venv"), tmp_path / "image.binpb"
+    monkeypatch.setattr(install, "IMAGE", image)
+    monkeypatch.setattr(install, "run", built)
+    venv.path.mkdir()
+    (venv.path / "sources.stamp").write_text(install.revision(), encoding="utf-8")
+    image.touch()
+    assert not install.install_own(venv, install.Environment("tools"))
+    image.unlink()
+    with pytest.raises(KeyboardInterrupt, match="image"):
+        install.install_own(venv, install.Environment("tools"))
