@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from deploy.stack import seaweed
 from deploy.stack.layout import BadSettings, Layout, Settings
+from deploy.stack.pki import write
 from deploy.stack.seaweed import Identity
 
 WRITER, KEEPER, READER, EVIDENCE = NAMES = ("backups", "backups-keeper", "backups-read", "evidence")
@@ -70,8 +71,7 @@ def _authority(where: Layout, settings: Settings) -> Path | None:
     except (OSError, ValueError) as fault:
         raise BadSettings(f"offsite_ca_file: {given} cannot be read: {fault}") from None
     if not where.offsite_ca_file.exists() or where.offsite_ca_file.read_text(encoding="ascii") != text:
-        where.offsite_ca_file.write_text(text, encoding="ascii")
-        where.offsite_ca_file.chmod(0o644)
+        write(where.offsite_ca_file, text.encode("ascii"), 0o644)
     return where.offsite_ca_file
 
 

@@ -196,7 +196,7 @@ def settings(where: Layout) -> Settings:
         for origin in given.get("allowed_origins", ())
         if not _exact(origin)
     ]
-    if given.get("offsite_endpoint") and not _OFFSITE.fullmatch(str(given["offsite_endpoint"])):
+    if given.get("offsite_endpoint") and not _elsewhere(str(given["offsite_endpoint"])):
         faults.append("offsite_endpoint: has to be https://NAME or https://NAME:PORT; certificates carry names")
     if faults:
         raise BadSettings(f"{path}: " + "; ".join(faults))
@@ -211,6 +211,12 @@ def _exact(origin: object) -> bool:
         and "*" not in text
         and text.count("/") == 2
     )
+
+
+def _elsewhere(endpoint: str) -> bool:
+    """Whether *endpoint* is https, a host name and perhaps a port, and nothing else."""
+    found = _OFFSITE.fullmatch(endpoint)
+    return found is not None and 0 < int((found[1] or ":443")[1:]) < 65536
 
 
 def save_settings(where: Layout, wanted: Settings) -> None:

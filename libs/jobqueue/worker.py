@@ -77,9 +77,7 @@ class Worker:
         self.id = ids.new_id()
         self._database, self._service = database, service
         self._names = (service, self.id, queue)
-        self._handlers = {kind(job).name: (job, handler) for job, handler in handlers.items()}
-        if len(self._handlers) < len(handlers):
-            raise JobInvalid("Two job types of one worker have the same name.")
+        self._handlers = _by_name(handlers)
         self._concurrency, self._tenant_slots = concurrency, tenant_slots
         self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
@@ -386,6 +384,13 @@ class Worker:
                     await self._stir.wait()
         except TimeoutError:
             _log.info("jobs are still running", jobs=len(self._runs))
+
+
+def _by_name(handlers: Mapping[type[Any], Handler[Any]]) -> dict[str, tuple[type[Any], Handler[Any]]]:
+    found = {kind(job).name: (job, handler) for job, handler in handlers.items()}
+    if len(found) < len(handlers):
+        raise JobInvalid("Two job types of one worker have the same name.")
+    return found
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[heart.Told], None], told: heart.Told) -> None:

@@ -59,10 +59,9 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
     health = Health(("database", "objects", "keys"))
     verifier = Verifier(AUDIENCE, Watched(config.secret_path("user_token_keys"), parse_keys, private=config.production))
     verbs = _verbs(config, database, objects, keyring, ids)
-    remove = Remove(database.begin, objects)
     kept = timedelta(seconds=config.recovery_seconds + _LATEST_USE_SECONDS)
     figures = Figures(metrics, database, config.service)
-    handled = handlers(remove, Keys(database.begin, keyring, kept=kept), now=now)
+    handled = handlers(Remove(database.begin, objects), Keys(database.begin, keyring, kept=kept), now=now)
     figures.declare(handled)
     parts: list[Part] = [
         tracer,
@@ -88,9 +87,8 @@ def build(config: Config, /, *, now: clock.Clock = clock.now, ids: Callable[[], 
             now=now,
         )
     )
-    return App(
-        config.service, parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
-    )
+    notice_seconds = config.edge_notice_seconds
+    return App(config.service, parts, edge_notice_seconds=notice_seconds, drain_seconds=config.drain_seconds)
 
 
 async def erase(config: Config, name: str) -> str:

@@ -35,6 +35,8 @@ def given(where: Layout, pairs: object, mode: int = 0o600) -> None:
         ("https://198.51.100.7", 1),
         ("https://s3.far.example/bucket", 1),
         ("s3.far.example", 1),
+        ("https://s3.far.example:70000", 1),
+        ("https://s3.far.example:0", 1),
     ],
 )
 def test_an_endpoint_is_https_and_a_name(where: Layout, endpoint: str, faults: int) -> None:

@@ -39,6 +39,7 @@ def archive() -> Archive:
 
 @pytest.fixture
 async def ahead(archive: Archive, tmp_path: Path) -> AsyncIterator[WalAhead]:
+    (tmp_path / "ahead").mkdir()
     made = WalAhead(archive.fetch, tmp_path / "ahead")
     yield made
     await made.stop()
@@ -98,3 +99,14 @@ async def test_a_segment_that_could_not_be_fetched_ahead_is_fetched_when_it_is_a
 async def test_the_end_of_the_archive_is_the_end(ahead: WalAhead, archive: Archive, tmp_path: Path) -> None:
     told = [await asked(ahead, archive, position, tmp_path) for position in range(258, 263)]
     assert told == ["fetched"] * 3 + ["ahead", ""]
+
+
+async def test_a_replay_that_goes_another_way_leaves_no_more_behind_than_the_bound(
+    ahead: WalAhead, archive: Archive, tmp_path: Path
+) -> None:
+    archive.held |= {segment(one) for one in range(300, 320)}
+    for begin in (250, 300, 310):
+        for position in range(begin, begin + IN_A_ROW):
+            await asked(ahead, archive, position, tmp_path)
+        there = sorted(path.name for path in (tmp_path / "ahead").iterdir())
+        assert there == [segment(begin + IN_A_ROW + one) for one in range(MOST)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.backup.adapters.journal import sync_directory
 
-_MADE = ("lock", "spool", "log", "tablespaces")
+_MADE = ("lock", "spool", "log", "tablespaces", "ahead")
 _SOCKET_ID = 12
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 6.0))
 _GIVE_UP_SECONDS = 15.0

@@ -1,7 +1,7 @@
 """WAL segments fetched before the copy asks for them, so that a long replay does not wait for the store at each one."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ IN_A_ROW = 3
 
 
 class WalAhead:
-    """Keeps its segments in *directory*. fetch(name, destination): whether the archive has it.
+    """Keeps its segments in *directory*, which is there. fetch(name, destination): whether the archive has it.
 
     What goes wrong here is nobody's fault yet: whoever asks for that segment fetches it again, in earnest.
     """
@@ -39,13 +39,18 @@ class WalAhead:
         """Segment *name* is being replayed: fetch those that follow it."""
         self._row = self._row + 1 if self._last and wal.following(self._last) == name else 1
         self._last = name
-        if self._row < IN_A_ROW:
-            return
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        for _ in range(MOST):
-            name = wal.following(name)
-            if name not in self._fetching:
-                self._fetching[name] = asyncio.create_task(self._fetch(name, self._directory / name))
+        wanted = list(_behind(name)) if self._row >= IN_A_ROW else []
+        for other in [one for one, ahead in self._fetching.items() if one not in wanted and ahead.done()]:
+            self._forget(other)
+        for following in wanted:
+            if following not in self._fetching and len(self._fetching) < MOST:
+                self._fetching[following] = asyncio.create_task(self._fetch(following, self._directory / following))
+
+    def _forget(self, name: str) -> None:
+        """The replay went another way, as on another timeline."""
+        ahead = self._fetching.pop(name)
+        _ = ahead.cancelled() or ahead.exception()  # taken note of, or asyncio would complain
+        (self._directory / name).unlink(missing_ok=True)
 
     async def stop(self) -> None:
         """Fetch nothing more."""
@@ -53,6 +58,12 @@ class WalAhead:
             ahead.cancel()
         await asyncio.gather(*self._fetching.values(), return_exceptions=True)
         self._fetching.clear()
+
+
+def _behind(name: str) -> Iterator[str]:
+    for _ in range(MOST):
+        name = wal.following(name)
+        yield name
 
 
 async def _there(ahead: "asyncio.Task[bool]") -> bool:

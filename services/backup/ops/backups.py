@@ -158,6 +158,7 @@ class Backups:
         try:
             self._journal.save(backup.id, backup.to_json())
         except OSError as error:
+            # No lasting refusal, as a drill's is: the schedule has to try again by itself.
             raise EngineAway(
                 f"No backup was begun, for its journal cannot be written: {error.strerror}. Make room in"
                 f" {self._journal.directory}.",
