@@ -112,9 +112,8 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         *_doors(config, served, means.metrics, health, tracer, now),
         MetricsServer(config.metrics_address, means.metrics.registry),
     ]
-    return process.App(
-        "backup", parts, edge_notice_seconds=config.edge_notice_seconds, drain_seconds=config.drain_seconds
-    )
+    notice_seconds = config.edge_notice_seconds
+    return process.App("backup", parts, edge_notice_seconds=notice_seconds, drain_seconds=config.drain_seconds)
 
 
 def _means(
