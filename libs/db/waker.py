@@ -39,7 +39,8 @@ class Waker:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
-            await asyncio.wait_for(self._flush(), _STOP_SECONDS)
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._flush()
         except TimeoutError:
             _log.warning("the last wake-ups were not sent in time")
         await self._close()

@@ -47,13 +47,15 @@ async def test_a_running_job_whose_end_is_asked_for_is_cancelled(
 
     [job] = await given(files, SendNote("long"))
     async with working(files, {SendNote: handle}, timing=RARELY if told else SHORT) as worker:
-        await asyncio.wait_for(begun.wait(), 20)
+        async with asyncio.timeout(20):
+            await begun.wait()
         if told:
             await until(lambda: worker._listener.working, "listening")
         execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp() WHERE id = %s", job)
         if told:
             execute(database, "SELECT pg_notify(%s, %s)", channel("files"), CANCEL)
-        await asyncio.wait_for(stopped.wait(), 20)
+        async with asyncio.timeout(20):
+            await stopped.wait()
         [other] = await given(files, SendNote("short"))
         await until(lambda: len(rows(database, "SELECT 1 FROM jobs.history")) == 2, "both ends")
     assert dict(rows(database, "SELECT id, outcome FROM jobs.history")) == {job: "cancelled", other: "done"}

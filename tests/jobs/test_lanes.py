@@ -175,7 +175,8 @@ async def test_replicas_that_look_at_once_wait_for_nobody_and_lose_no_lane(
     with database.admin() as other:
         other.execute("BEGIN")
         other.execute("SELECT FROM jobs.lanes FOR UPDATE")
-        await asyncio.wait_for(look(files, "files", "default", idle_seconds=0), 4)
+        async with asyncio.timeout(4):
+            await look(files, "files", "default", idle_seconds=0)
         other.execute("ROLLBACK")
     await look(files, "files", "default", idle_seconds=0)
     assert len(rows(database, LANES)) == 20

@@ -104,7 +104,8 @@ async def test_a_listener_behind_a_pooler_knows_that_it_hears_nothing_and_pollin
     deaf = Listener(shared, [channel("files")], lambda _channel, payload: heard.append(payload), probe_seconds=0.3)
     async with await psycopg.AsyncConnection.connect(**shared.settings(), autocommit=True) as connection:
         # It comes back only when it has found out.
-        await asyncio.wait_for(deaf.listen(connection), 20)
+        async with asyncio.timeout(20):
+            await deaf.listen(connection)
     assert (deaf.working, heard) == (False, [])
     ran = asyncio.Event()
 
@@ -115,7 +116,8 @@ async def test_a_listener_behind_a_pooler_knows_that_it_hears_nothing_and_pollin
     await worker.start()
     async with files.begin(ANNA) as tx:
         await put(tx, SendNote("x"))
-    await asyncio.wait_for(ran.wait(), 20)
+    async with asyncio.timeout(20):
+        await ran.wait()
     await worker.drain(5)
     await worker.stop()
 
@@ -133,7 +135,8 @@ async def test_a_running_job_is_cancelled_by_the_next_beat_behind_a_pooler(
     await worker.start()
     async with shared.begin(System("files")) as tx:
         job = await put(tx, SendNote("long"))
-    await asyncio.wait_for(begun.wait(), 20)
+    async with asyncio.timeout(20):
+        await begun.wait()
     execute(database, "UPDATE jobs.jobs SET cancel_requested_at = clock_timestamp() WHERE id = %s", job)
     await until(lambda: rows(database, "SELECT outcome FROM jobs.history") == [("cancelled",)], "its end")
     await worker.drain(5)

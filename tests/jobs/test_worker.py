@@ -108,7 +108,8 @@ async def test_a_job_that_is_due_does_not_wait_for_the_queue_to_empty(files: Dat
     for _ in range(4):
         await given(files, SendNote("endless"))
     async with working(files, {SendNote: handle}, concurrency=2):
-        await asyncio.wait_for(ran.wait(), 20)
+        async with asyncio.timeout(20):
+            await ran.wait()
 
 
 @pytest.mark.control("J1", "what no handler can read goes to the dead letters")
@@ -160,7 +161,8 @@ async def test_draining_gives_unfinished_jobs_back_unharmed_and_claims_nothing_m
 
     job = await given(files, SendNote("long"))
     async with working(files, {SendNote: handle}, concurrency=2) as worker:
-        await asyncio.wait_for(begun.wait(), 20)
+        async with asyncio.timeout(20):
+            await begun.wait()
         worker.refuse()
         other = await given(files, SendNote("untouched"))
         await worker.drain(0.05)
@@ -237,7 +239,8 @@ async def test_a_job_given_back_before_its_handler_is_reached_is_given_back_all_
         run.start(asyncio.get_running_loop())
         if early:
             run.release()
-        assert (await asyncio.wait_for(told.get(), 20)).kind == ("release" if early else "done")
+        async with asyncio.timeout(20):
+            assert (await told.get()).kind == ("release" if early else "done")
     assert ran == ["early"]
 
 
@@ -256,13 +259,15 @@ async def test_a_worker_that_lost_a_job_stops_it_and_its_result_does_not_count(
 
     job = await given(files, SendNote("long"))
     async with working(files, {SendNote: handle}):
-        await asyncio.wait_for(begun.wait(), 20)
+        async with asyncio.timeout(20):
+            await begun.wait()
         with database.admin() as admin:
             admin.execute("UPDATE jobs.jobs SET lease = lease + 1, worker_id = 'other' WHERE id = %s", [job])
             admin.execute(
                 "INSERT INTO jobs.workers (id, service, beat_at) VALUES ('other', 'files', now() + interval '1 day')"
             )
-        await asyncio.wait_for(stopped.wait(), 20)
+        async with asyncio.timeout(20):
+            await stopped.wait()
     assert rows(database, "SELECT state, lease, worker_id FROM jobs.jobs") == [("running", 2, "other")]
     heir = Told(Lease(job, 2, 1, ANNA), "send_note", "done")
     assert await settle(files, "files", [heir]) == {job: "finished"}

@@ -63,7 +63,8 @@ async def test_what_does_not_end_in_time_is_cut_off() -> None:
         await wire.server.drain(0.05)
         assert wire.server.in_flight == 1
         await wire.server.stop()
-        await asyncio.wait_for(wire.servicer.cancelled.wait(), 10)
+        async with asyncio.timeout(10):
+            await wire.servicer.cancelled.wait()
         with pytest.raises(HoldfastError):
             await call
 

@@ -162,7 +162,8 @@ async def test_a_caller_that_leaves_cancels_its_call() -> None:
         call = wire.stub.GetFile(pb.GetFileRequest(name="organizations/o/users/u/files/wait"), metadata=(signed(),))
         await wire.servicer.entered.wait()
         call.cancel()
-        await asyncio.wait_for(wire.servicer.cancelled.wait(), 10)
+        async with asyncio.timeout(10):
+            await wire.servicer.cancelled.wait()
 
 
 async def test_calls_are_counted_by_method_and_code() -> None:

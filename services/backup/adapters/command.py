@@ -43,7 +43,8 @@ async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, 
         start_new_session=True,
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(), timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            out, err = await child.communicate()
     except TimeoutError:
         await _end_all(child)
         return Finished(-signal.SIGTERM, "", f"not finished after {timeout_seconds:g} seconds")
@@ -66,7 +67,8 @@ async def end(child: asyncio.subprocess.Process, *, ask: bool = True) -> None:
         with suppress(ProcessLookupError):
             child.terminate()
     try:
-        await asyncio.wait_for(child.wait(), _GRACE_SECONDS)
+        async with asyncio.timeout(_GRACE_SECONDS):
+            await child.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):
             child.kill()

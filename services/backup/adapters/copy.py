@@ -110,7 +110,8 @@ class Copy:
         await self._hang_up()
         self._child.send_signal(signal.SIGINT)
         try:
-            await asyncio.wait_for(self._child.wait(), _SHUT_DOWN_SECONDS)
+            async with asyncio.timeout(_SHUT_DOWN_SECONDS):
+                await self._child.wait()
         except TimeoutError:
             raise EngineFailed("The copy's server did not shut down.", command="stop") from None
 

@@ -48,7 +48,8 @@ class Exclusive:
         if session is not None:
             # A session that does not answer ends with its connection, and the lock with it.
             with suppress(psycopg.Error, OSError, TimeoutError):
-                await asyncio.wait_for(session.close(), _END_SECONDS)
+                async with asyncio.timeout(_END_SECONDS):
+                    await session.close()
         self._file.free()
 
     @property

@@ -238,7 +238,8 @@ class Scheduler:
                 continue
             # By a clock that nobody sets: a jump of the wall clock neither stalls nor hurries the next look.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
 
     async def _worked(self) -> bool:
         try:

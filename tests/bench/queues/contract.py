@@ -66,7 +66,8 @@ class Count:
     async def within(self, seconds: float) -> bool:
         """Whether all were handled in that time."""
         try:
-            await asyncio.wait_for(self._reached.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._reached.wait()
         except TimeoutError:
             return False
         return True

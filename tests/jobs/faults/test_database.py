@@ -137,7 +137,8 @@ async def test_a_wire_cut_at_a_commit_loses_and_doubles_nothing(
         await fleet.start("only", pooler=True)
         cut.cut(sign, after_commit=after_commit)
         [put] = await fleet.put(job)
-        await asyncio.wait_for(cut.was_cut.wait(), 20)
+        async with asyncio.timeout(20):
+            await cut.was_cut.wait()
         history = await fleet.finish()
         fleet.kill_all()
     # Whether the job is run again depends on what was lost; that it took effect once does not.

@@ -100,7 +100,8 @@ class Sweep:
     async def cut_at(self) -> None:
         self.line.was_cut.clear()
         self.line.cut(self.chance.choice([CLAIM, SETTLE]), after_commit=self.chance.random() < 0.7)
-        await asyncio.wait_for(self.line.was_cut.wait(), 20)
+        async with asyncio.timeout(20):
+            await self.line.was_cut.wait()
 
     async def crash(self) -> None:
         self.durable.crash()
