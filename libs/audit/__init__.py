@@ -7,8 +7,11 @@ need not touch a row.
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
+import psycopg
 from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 
 from libs import ids
 from libs.audit.fact import kept
@@ -16,13 +19,14 @@ from libs.db import Database, Tx
 from libs.observability import context
 from libs.principal import Account, Operator, Organization, Principal, System, User
 
-__all__ = ["kept", "record", "record_failure"]
+__all__ = ["kept", "record", "record_failure", "record_in"]
 
 _INSERT = text(
     "INSERT INTO audit.entries (id, service, organization_id, actor_kind, actor_id, on_behalf, action,"
     " outcome, request_id, trace_id, facts) VALUES (:id, :service, :organization_id, :actor_kind, :actor_id,"
     " :on_behalf, :action, :outcome, :request_id, :trace_id, CAST(:facts AS jsonb))"
 )
+_PLAIN = str(_INSERT.compile(dialect=postgresql.dialect(paramstyle="pyformat"))).encode()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
 async def record(tx: Tx, action: str, *, outcome: str = "success", **facts: str) -> None:
@@ -32,6 +36,11 @@ async def record(tx: Tx, action: str, *, outcome: str = "success", **facts: str)
     facts: ids and short words; see libs.audit.fact for what is kept.
     """
     await tx.execute(_INSERT, _entry(tx.service, tx.principal, action, outcome, facts))
+
+
+def record_in(connection: psycopg.Connection[Any], service: str, action: str, **facts: str) -> None:
+    """As record, of *service* itself, for a thread that has a connection of its own, in the transaction it is in."""
+    connection.execute(_PLAIN, _entry(service, System(service), action, "success", facts))
 
 
 async def record_failure(db: Database, who: Principal, action: str, *, outcome: str = "failure", **facts: str) -> None:

@@ -2,12 +2,13 @@
 transaction that makes it: put, claimed, ended (how), taken back from a worker that died or lost sight of it.
 
 What operators do is audited for every job. A handler that calls `complete` itself leaves its own entry there, if it
-wants one; `in_transaction` does. What a worker's heart takes back past its deadline, because the loop that should end
-it is stuck, is counted and leaves no entry.
+wants one; `in_transaction` does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import psycopg
 
 from libs import audit
 from libs.db import Tx
@@ -24,12 +25,17 @@ class Trail:
     async def claimed(self, tx: Tx, rows: Sequence[Any]) -> None:
         """rows: of a claim."""
         for row in self._of(rows):
-            await _record(tx, "job.claimed", row, row.organization_id, old_state="ready", new_state="running")
+            await audit.record(tx, "job.claimed", **_facts(row, "ready", "running"))
 
     async def taken_back(self, tx: Tx, rows: Sequence[Any]) -> None:
         """rows: of a rescue."""
         for row in self._of(rows):
-            await _record(tx, "job.taken_back", row, row.organization_id, old_state="running", new_state=row.state)
+            await audit.record(tx, "job.taken_back", **_facts(row, "running", row.state))
+
+    def overran(self, connection: psycopg.Connection[Any], service: str, rows: Sequence[Any]) -> None:
+        """rows: what a heart took back past its deadline, on its own thread and connection."""
+        for row in self._of(rows):
+            audit.record_in(connection, service, "job.taken_back", **_facts(row, "running", row.state))
 
     async def ended(self, tx: Tx, told: Sequence[Told], states: Mapping[str, str]) -> None:
         """states: job id → its state now, of those whose end was accepted."""
@@ -51,9 +57,9 @@ def trail(types: Iterable[type[Any]]) -> Trail | None:
     return Trail(wanted) if wanted else None
 
 
-async def _record(tx: Tx, action: str, row: Any, organization: str, *, old_state: str, new_state: str) -> None:
-    facts = {"job": row.id, "type": row.type, "lease": str(row.lease), "organization": organization}
-    await audit.record(tx, action, old_state=old_state, new_state=new_state, **facts)
+def _facts(row: Any, old_state: str, new_state: str) -> dict[str, str]:
+    facts = {"job": row.id, "type": row.type, "lease": str(row.lease), "organization": row.organization_id}
+    return facts | {"old_state": old_state, "new_state": new_state}
 
 
 def _ended(state: str, kind: str) -> str:

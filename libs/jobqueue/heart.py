@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.rows import namedtuple_row
 
 from libs.jobqueue.plan import RUNNING
 from libs.jobqueue.rescue import GRACE_SECONDS, OVERRUN, overrun
@@ -39,6 +40,7 @@ class Hold:
 
 
 Held = Mapping[str, Hold]
+Also = Callable[[psycopg.Connection[Any], str, Sequence[Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Heart:
 
     settings: for psycopg.connect. names: (service, worker id, queue). held: returns job id → Hold; tell: both are
     called on this thread. When no beat has succeeded for dead_seconds all are lost: others take the worker for dead.
+    also: called with the rows of what it takes back, in that transaction.
     """
 
     def __init__(
@@ -68,11 +71,12 @@ class Heart:
         dead_seconds: float,
         held: Callable[[], Held],
         tell: Callable[[Told], None],
+        also: Also | None = None,
     ) -> None:
         self._settings = dict(settings)
         self._service, self._worker_id, self._queue = names
         self._beat_seconds, self._dead_seconds = beat_seconds, dead_seconds
-        self._held, self._tell = held, tell
+        self._held, self._tell, self._also = held, tell, also
         self._ended = False
         self._now = threading.Event()
         self._beaten_at = float("-inf")
@@ -143,7 +147,13 @@ class Heart:
 
     def _take_back_overrun(self, connection: psycopg.Connection[Any], held: Held, now: float) -> list[tuple[str, str]]:
         late = {job: hold.lease for job, hold in held.items() if hold.until + GRACE_SECONDS < now}
-        return connection.execute(OVERRUN.encode(), overrun(self._service, late)).fetchall() if late else []
+        if not late:
+            return []
+        with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+            rows: list[Any] = cursor.execute(OVERRUN.encode(), overrun(self._service, late)).fetchall()
+            if self._also is not None:
+                self._also(connection, self._service, rows)
+        return [(row.type, row.state) for row in rows]
 
     def _leave(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(_LEAVE, [self._worker_id, self._service])

@@ -63,7 +63,7 @@ _OVERRUN = text(
         AND j.deadline_at + :grace * interval '1 second' < clock_timestamp()
         ORDER BY j.id FOR UPDATE OF j
     ), {TAKE_BACK}
-    SELECT type, state FROM changed
+    SELECT id, type, state, lease, organization_id FROM changed
     """  # noqa: S608 - only constants of this module are put together
 )
 # Jobs that run under a worker nobody knows get one that is dead, so that the next round finds them.

@@ -88,6 +88,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         trail = audited.trail(handlers)
         self._taken_back = trail.taken_back if trail else None
+        self._overran = trail.overran if trail else None
         self._strays = Strays(database, service, self.id, also=self._taken_back)
         self._claimer = Claimer(
             database, service, self.id, queue=queue, wanted=lambda: not self._refusing,
@@ -155,6 +156,7 @@ class Worker:
             dead_seconds=self._timing.dead_seconds,
             held=lambda: {job: heart.Hold(run.lease.lease, run.until) for job, run in list(self._runs.items())},
             tell=lambda told: _tell(loop, self._told, told),
+            also=self._overran,
         )
 
     def _heard(self, _channel: str, payload: str) -> None:

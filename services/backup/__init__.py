@@ -61,11 +61,11 @@ oldest row without one, and what no drill could look at is unknown (`domain.obje
 drills with every index entry and parent page. Full drills smoke then: the real auth, files and events, outside the
 namespaces, on the copy's socket and none but Unix sockets of the drill, with the reading identities of the object store
 and no mail, sign in the canary (set-up's own organization), read its file and its first event, and are gone before the
-phase ends. In a copy older than the canary, without its description, or restored with the escrow alone, that is not
-made. Then logins are disabled and secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is
-removed, which is checked. Each check has a count, a time and a verdict: ok, failed, or not made, with the reason; a
-question the copy could not answer has failed. What past drills took foretells a restore now (`domain.forecast`), and
-each drill keeps what was foretold of it, so that the error is known.
+phase ends. In a copy older than the canary or without its description that is not made. Then logins are disabled and
+secrets emptied, a full drill's server is shut down for pg_checksums, and the copy is removed, which is checked. Each
+check has a count, a time and a verdict: ok, failed, or not made, with the reason; a question the copy could not answer
+has failed. What past drills took foretells a restore now (`domain.forecast`), and each drill keeps what was foretold of
+it, so that the error is known.
 
 Escrow (holdfast.escrow says what it holds). This service sees keyed digests alone, written by whoever owns the secrets:
 no escrow, or one that differs from what is installed, is a warning and `holdfast_backup_escrow_stale`. A deep drill

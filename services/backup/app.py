@@ -101,7 +101,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         tracer,
         database,
         means.evidence,
-        Keeper(lock, backups, drills, tools),
+        Keeper(EngineLock(means.state / "service.lock"), lock, backups, drills, tools),
         kept.watch,
         kept.scheduler,
         _timetable(config, means, drills, figures),

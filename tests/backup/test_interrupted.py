@@ -27,6 +27,23 @@ def backed_up(service: Service) -> Service:
     return service
 
 
+def test_a_second_service_on_the_same_state_does_not_start_and_says_which_one_works_there(
+    archived: Archived, backed_up: Service
+) -> None:
+    twin = Service(archived, "twin", state_dir=str(backed_up.state))
+    with pytest.raises(AssertionError, match=r"Another backup service \(process \d+\) works in .*: end it"):
+        twin.start()
+    with Operator(backed_up) as operator:
+        begun = len(operator.backups.ListBackups(pb.ListBackupsRequest()).backups)
+    assert begun
+    # The control: it was the other one that kept it from starting, and what that one did is there for it.
+    backed_up.kill()
+    with twin, Operator(twin) as operator:
+        assert len(operator.backups.ListBackups(pb.ListBackupsRequest()).backups) == begun
+        assert twin.stop() == 0
+    backed_up.start()
+
+
 def killed_in(service: Service, phase: str) -> tuple[str, list[str]]:
     """Begin a drill and kill the service when *phase* runs; the drill's name and what was left at that instruction."""
     with Operator(service) as operator:

@@ -1,6 +1,7 @@
 """The smoke of a full drill on a whole stack: the real services, on the copy, serve the canary; and say so when not."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from tests.support.escrow import operator as escrow_operator
 from tests.support.stack import Stack
 
 SMOKE = ("sign_in", "download", "event")
@@ -35,9 +37,9 @@ class Operator:
     def beat(self) -> pb.Heartbeat:
         return self.backups.CreateHeartbeat(pb.CreateHeartbeatRequest(), timeout=60).heartbeat
 
-    def drill(self) -> pb.Drill:
-        """A chosen drill with the full checks, of the newest moment, to its end."""
-        wanted = pb.Drill(full_checks=True)
+    def drill(self, **fields: Any) -> pb.Drill:
+        """A drill, to its end: without *fields* a chosen one with the full checks, of the newest moment."""
+        wanted = pb.Drill(**fields or {"full_checks": True})
         done = self.drills.CreateDrill(pb.CreateDrillRequest(drill=wanted), timeout=60).drill
         for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=done.name), timeout=120):
             done = update.drill
@@ -136,6 +138,35 @@ def test_a_smoke_says_failed_when_the_canarys_object_is_missing_or_its_password_
     assert strange["sign_in"][0] == "FAILED", strange
     assert "UNAUTHENTICATED" in strange["sign_in"][1]
     assert (strange["download"][0], strange["event"][0]) == ("FAILED", "FAILED")
+
+
+@pytest.mark.stack
+@pytest.mark.control("B7", "a deep drill restores with the escrow alone, and one without it never says ok")
+def test_a_deep_drill_by_an_opened_escrow_opens_a_file_with_its_roots_and_smokes_as_well(
+    stack: Stack, operator: Operator, tmp_path: Path
+) -> None:
+    # A deep drill stops between two heartbeats, and both are archived by now.
+    operator.beat()
+    operator.back_up()
+    key, certificate = escrow_operator(tmp_path, "ada")
+    file = tmp_path / "escrow.txt"
+    holdfast(stack, "escrow", "export", "--recipient", certificate, "--output", file)
+    holdfast(stack, "escrow", "open", file, "--key", key, "--for-drills")
+    try:
+        done = operator.drill(kind=pb.DRILL_KIND_DEEP)
+    finally:
+        holdfast(stack, "escrow", "close")
+
+    assert done.state == pb.STATE_SUCCEEDED, done
+    made = {one.check: pb.CheckVerdict.Name(one.verdict) for one in done.checks}
+    asked = ("escrow", "file_opens", *SMOKE)
+    assert {name: made[name] for name in asked} == dict.fromkeys(asked, "CHECK_VERDICT_OK")
+
+
+def holdfast(stack: Stack, *words: object) -> None:
+    command = [stack.document["cli"], "--stack", str(stack.layout.stack_json), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.stack

@@ -1,5 +1,8 @@
 """The ends of claims of a type that asks for it are in the audit trail, and of no other."""
 
+import asyncio
+import math
+import queue
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -7,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from libs.db import Database, Tx
-from libs.jobqueue import Discard, Lease, Worker, in_transaction, put
+from libs.jobqueue import Discard, Lease, Worker, heart, in_transaction, put
 from libs.jobqueue.audited import Trail, trail
 from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
@@ -55,8 +58,8 @@ async def given(files: Database, job: Any) -> str:
         return await put(tx, job)
 
 
-def recording() -> Trail:
-    found = trail([Erase, SendNote])
+def recording(*types: type[Any]) -> Trail:
+    found = trail(types or [Erase, SendNote])
     assert found is not None
     return found
 
@@ -146,6 +149,28 @@ async def test_each_transition_of_a_type_that_asks_for_it_is_audited(files: Data
         ("job.claimed", "ready", "running", "files"),
         ("job.ended", "running", "done", "anna"),
     ]
+    assert told(database, plain) == []
+
+
+async def test_what_a_heart_takes_back_past_its_deadline_is_audited(files: Database, database: TestDatabase) -> None:
+    """It was counted alone: a handler that blocks its event loop left no trace of the end of its claim."""
+    job, plain = await given(files, Erase("all")), await given(files, SendNote("hello"))
+    found = await Claimer(files, "files", "w9").claim(2)
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET deadline_at = clock_timestamp() - interval '1 hour'")
+    held = {one.lease.job_id: heart.Hold(one.lease.lease, -math.inf) for one in found}
+    heard: queue.Queue[heart.Told] = queue.Queue()
+    made = heart.Heart(
+        files.settings(), ("files", "w9", "default"), beat_seconds=3600, dead_seconds=3600, held=lambda: held,
+        tell=heard.put, also=recording(Erase).overran,
+    )  # fmt: skip
+    made.start()
+    try:
+        taken = (await asyncio.to_thread(heard.get, timeout=20)).taken
+    finally:
+        await asyncio.to_thread(made.stop)
+    assert sorted(taken) == [("erase", "ready"), ("send_note", "ready")]
+    assert told(database, job)[1:] == [("job.taken_back", "running", "ready", "files")]
     assert told(database, plain) == []
 
 

@@ -4,7 +4,8 @@ import asyncio
 import math
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from libs.jobqueue.claim import Claimer
 from libs.jobqueue.completion import Told, settle
 from libs.jobqueue.enqueue import channel
 from libs.jobqueue.figures import Figures
+from libs.jobqueue.settler import Settler
+from libs.jobqueue.strays import Strays
 from libs.observability.metric import Metrics
 from libs.principal import User
 from tests.jobs.doing import claimed, execute, given, rows, working
@@ -28,6 +31,7 @@ from tests.support.waiting import until
 
 HOUR = 3600.0
 DIED = "UPDATE jobs.workers SET beat_at = clock_timestamp() - interval '1 hour' WHERE id = %s"
+LIVES = "UPDATE jobs.workers SET beat_at = clock_timestamp() WHERE id = %s"
 PAST_DEADLINE = "UPDATE jobs.jobs SET deadline_at = clock_timestamp() - %s * interval '1 second'"
 
 
@@ -45,11 +49,9 @@ async def test_a_job_that_goes_straight_to_the_dead_letters_counts_one_failure(
     assert rows(database, "SELECT lease, failures, crashes FROM jobs.jobs") == [(1, 1, 0)]
 
 
-async def test_ends_that_make_a_job_ready_wake_other_replicas_and_ends_that_do_not_wake_nobody(
-    files: Database, database: TestDatabase
-) -> None:
-    await given(files, SendNote("done"), SendNote("dead"), SendNote("released"))
-    done, dead, released = (Told(f.lease, f.type, "") for f in await Claimer(files, "files", "w1").claim(3))
+@asynccontextmanager
+async def replica(files: Database, database: TestDatabase) -> AsyncIterator[Callable[[str], Awaitable[list[str]]]]:
+    """Another one, asked what it has heard since it was asked last; the word it is given comes last of that."""
     other, heard = database.connect("files"), list[str]()
     listener = Listener(other, [channel("files")], lambda _channel, payload: heard.append(payload))
 
@@ -64,12 +66,76 @@ async def test_ends_that_make_a_job_ready_wake_other_replicas_and_ends_that_do_n
     try:
         await until(lambda: listener.working, "listening")
         await heard_until("the beginning")
+        yield heard_until
+    finally:
+        await listener.stop()
+
+
+async def test_ends_that_make_a_job_ready_wake_other_replicas_and_ends_that_do_not_wake_nobody(
+    files: Database, database: TestDatabase
+) -> None:
+    await given(files, SendNote("done"), SendNote("dead"), SendNote("released"))
+    done, dead, released = (Told(f.lease, f.type, "") for f in await Claimer(files, "files", "w1").claim(3))
+    async with replica(files, database) as heard_until:
         assert len(await settle(files, "files", [done._replace(kind="done"), dead._replace(kind="dead")])) == 2
         assert await heard_until("those that ended") == ["those that ended"]
         assert list((await settle(files, "files", [released._replace(kind="release")])).values()) == ["ready"]
         assert await heard_until("the released one") == ["", "the released one"]
-    finally:
-        await listener.stop()
+
+
+async def test_jobs_taken_back_from_a_dead_worker_wake_other_replicas_and_dead_letters_wake_nobody(
+    files: Database, database: TestDatabase
+) -> None:
+    await given(files, SendNote("x"), SendNote("y"))
+    for worker in ("w1", "w2"):
+        await claimed(files, worker)
+        execute(database, DIED, worker)
+    most = rescue.MAX_CRASHES
+    async with replica(files, database) as heard_until:
+        for crashes, state, told in ((most - 1, "dead", []), (0, "ready", [""])):
+            execute(database, "UPDATE jobs.jobs SET crashes = %s WHERE state = 'running'", crashes)
+            execute(database, LIVES if state == "dead" else DIED, "w2")
+            found = await rescue.rescue(files, "files", dead_seconds=40)
+            assert (found, await heard_until(state)) == ([("send_note", state)], [*told, state])
+
+
+async def test_a_stray_that_its_worker_has_claimed_again_meanwhile_is_left_to_it(
+    files: Database, database: TestDatabase
+) -> None:
+    await given(files, SendNote("x"))
+    first = (await claimed(files)).lease
+    strays, held = Strays(files, "files", "w1"), set[tuple[str, int]]()
+
+    async def look() -> list[tuple[str, str]]:
+        strays._not_before = 0.0
+        return await strays.give_back(lambda job, lease: (job, lease) in held, lambda: (1, 1))
+
+    assert await look() == []
+    execute(database, "UPDATE jobs.jobs SET lease = lease + 1")
+    held.add((first.job_id, first.lease + 1))
+    assert await look() == []
+    assert rows(database, "SELECT state, lease, crashes FROM jobs.jobs") == [("running", first.lease + 1, 0)]
+    # The control: that claim's answer got lost as well.
+    held.clear()
+    assert await look() == []
+    assert await look() == [("send_note", "ready")]
+
+
+async def test_a_batch_of_ends_that_is_full_does_not_wait_for_the_tick(files: Database, database: TestDatabase) -> None:
+    await given(files, *(SendNote(str(number)) for number in range(3)))
+    settled: asyncio.Queue[int] = asyncio.Queue()
+    settler = Settler(
+        files, "files", HOUR, many=3, settled=lambda batch, states: settled.put_nowait(len(batch) + len(states))
+    )
+    running = asyncio.create_task(settler.run())
+    for found in await Claimer(files, "files", "w1").claim(3):
+        settler.tell(Told(found.lease, found.type, "done"))
+        # So that it waits for the tick with fewer than are enough.
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await settled.get() == 6
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.control("J1", "a job of a dead worker runs again")
@@ -132,7 +198,7 @@ async def test_a_job_past_its_deadline_is_left_to_its_worker_until_the_grace_is_
 
     assert taken_back(HOUR / 2) == []
     assert rows(database, "SELECT state, crashes FROM jobs.jobs") == [("running", 0)]
-    assert taken_back(HOUR * 2) == [("send_note", "ready")]
+    assert [row[1:3] for row in taken_back(HOUR * 2)] == [("send_note", "ready")]
 
 
 async def test_a_worker_claims_no_more_some_time_before_others_take_it_for_dead(

@@ -1,6 +1,7 @@
 """The life of long work across restarts: cleaned up at the start, ended in order at the stop."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,17 +17,33 @@ _log = log.get(__name__)
 
 
 class Keeper:
-    """A Part. At the start it finds out how a copy can be shut in, and is the reaper of what a killed process left."""
+    """A Part. At the start it finds out how a copy can be shut in, and is the reaper of what a killed process left.
 
-    def __init__(self, lock: Callable[[], EngineLock], backups: Backups, drills: Drills, tools: Tools) -> None:
+    alone: held for as long as the service lives; a second one on the same state would show lists without the first's.
+    """
+
+    def __init__(
+        self, alone: EngineLock, lock: Callable[[], EngineLock], backups: Backups, drills: Drills, tools: Tools
+    ) -> None:
+        self._alone = alone
         self._tools = tools
         self._lock = lock
         self._backups = backups
         self._drills = drills
 
     async def start(self) -> None:
-        """Clean up, unless another process is at work here: then what it works on is no leftover."""
+        """Clean up, unless another process is at work here: then what it works on is no leftover.
+
+        Raises BackupBusy when another service works on the same state.
+        """
         self._tools.drills_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._alone.take(f"process {os.getpid()}")
+        except BackupBusy as busy:
+            state, holder = self._tools.drills_dir.parent, busy.facts.get("holder", "")
+            fault = f"Another backup service ({holder}) works in {state}: end it, or give this one its own state_dir."
+            _log.error("state_dir_taken", fault=fault)
+            raise BackupBusy(fault, holder=holder) from None
         found = await isolation.strongest()
         self._tools.servers = replace(self._tools.servers, isolation=found)
         _log.info("isolation", means=found.description)
@@ -54,6 +71,7 @@ class Keeper:
     async def stop(self) -> None:
         """The same at once, for a start that failed."""
         await asyncio.gather(self._backups.settle(0), self._drills.settle(0))
+        self._alone.free()
 
     def _recover(self) -> None:
         self._backups.recover()
