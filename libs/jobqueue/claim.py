@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from libs.db import Database, Tx
 from libs.jobqueue import hot
-from libs.jobqueue.job import Lease
+from libs.jobqueue.job import UNREADABLE, Lease
 from libs.jobqueue.lanes import Looked, look
 from libs.jobqueue.marks import Marks
 from libs.principal import Organization, Principal, System, User
@@ -70,8 +70,8 @@ _CLAIM = text(
     UPDATE jobs.jobs j SET state = 'running', lease = j.lease + 1, worker_id = :worker, claimed_at = clock_timestamp(),
         deadline_at = clock_timestamp() + j.timeout_seconds * interval '1 second'
     FROM taken WHERE j.id = taken.job_id AND j.state = 'ready'
-    RETURNING j.id, j.type, j.payload, j.organization_id, j.user_id, j.actor, j.lease, j.failures, j.timeout_seconds,
-        j.progress, j.cancel_requested_at IS NOT NULL AS cancelled, j.priority, taken.position,
+    RETURNING j.id, j.type, j.payload::text, j.organization_id, j.user_id, j.actor, j.lease, j.failures,
+        j.timeout_seconds, j.progress::text, j.cancel_requested_at IS NOT NULL AS cancelled, j.priority, taken.position,
         coalesce((SELECT tenant FROM turns ORDER BY turn DESC LIMIT 1), '') AS last_tenant
     """  # noqa: S608 - only constants of this module are put together
 )
@@ -99,15 +99,17 @@ _PROMOTE = text(
 
 
 class Found(NamedTuple):
-    """A claimed job: what to run, for whom, under which lease, for how long at most. cancelled: its end was asked for
-    while an earlier claim ran.
+    """A claimed job: what to run, for whom, under which lease, for how long at most. payload: JSON as it is stored, for
+    one that cannot be read must not fail the claim. cancelled: its end was asked for while an earlier claim ran. fault:
+    why it cannot run.
     """
 
     type: str
-    payload: object
+    payload: str
     lease: Lease
     timeout_seconds: float
     cancelled: bool = False
+    fault: str = ""
 
 
 Also = Callable[[Tx, Sequence[Any]], Awaitable[None]]
@@ -225,4 +227,10 @@ def _found(row: Any, service: str, whom: dict[tuple[str, str, str], Principal]) 
     who = whom.get((organization_id, user_id, actor))
     if who is None:
         who = whom[organization_id, user_id, actor] = principal(service, organization_id, user_id, actor)
-    return Found(kind, payload, Lease(id_, lease, failures + 1, who, progress), timeout_seconds, ended)
+    fault = ""
+    if progress is not None:
+        try:
+            progress = json.loads(progress)
+        except UNREADABLE:
+            progress, fault = None, "The progress cannot be read."
+    return Found(kind, payload, Lease(id_, lease, failures + 1, who, progress), timeout_seconds, ended, fault)

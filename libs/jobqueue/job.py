@@ -20,6 +20,8 @@ DEFAULT_QUEUE = "default"
 QUEUE_NAME = "[a-z][a-z0-9_-]{0,39}"
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 PLAIN = (str, int, float, bool, type(None))
+UNREADABLE = (ValueError, RecursionError)
+"""What json.loads raises for what Postgres took: numbers of too many digits, arrays nested too deep."""
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """Characters of Python's that Postgres cannot store: zero, and halves of others."""
 
@@ -178,11 +180,15 @@ def encode(job: Any) -> str:
     return payload
 
 
-def decode(job_type: type[JobT], payload: object) -> JobT:
-    """The job of *payload*, the parsed JSON object. Raises JobInvalid when fields are missing, strange or of another
-    type.
+def decode(job_type: type[JobT], text: str) -> JobT:
+    """The job of *text*, a JSON object. Raises JobInvalid when it cannot be read, or fields are missing, strange or of
+    another type.
     """
     declared = kind(job_type)
+    try:
+        payload = json.loads(text)
+    except UNREADABLE as error:
+        raise JobInvalid("The payload cannot be read.") from error
     if not isinstance(payload, dict):
         raise JobInvalid("The payload is no object.")
     if not declared.needed <= payload.keys() <= declared.fields:

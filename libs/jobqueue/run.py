@@ -123,6 +123,8 @@ class Run:
             return self._make("unknown", delay_seconds=backoff_seconds(self.lease.attempt), error=error)
         kind, handler = self._known
         try:
+            if self._found.fault:
+                raise JobInvalid(self._found.fault)
             outcome = await handler(decode(kind, self._found.payload), self.lease)
             if outcome is not None:
                 checked(outcome)

@@ -294,3 +294,24 @@ async def test_jobs_that_become_due_at_once_do_not_wait_a_poll_for_each_thousand
     never = Timing(poll_seconds=3600, beat_seconds=60, dead_seconds=240, reap_seconds=60, flush_seconds=0.01)
     async with working(files, {SendNote: handle}, timing=never, concurrency=200):
         await until(lambda: rows(database, "SELECT count(*) FROM jobs.history") == [(2001,)], "the end of all")
+
+
+@pytest.mark.control("J1", "what no handler can read goes to the dead letters")
+@pytest.mark.parametrize("column", ["payload", "progress"])
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "1e5000"], ids=["too deep", "too long a number"])
+async def test_a_job_whose_stored_json_python_cannot_read_is_a_dead_letter_and_holds_nobody_up(
+    files: Database, database: TestDatabase, column: str, value: str
+) -> None:
+    """It failed each claim it was in, and with it every job behind it, for ever."""
+
+    async def handle(job: SendNote, lease: Lease) -> None:
+        return
+
+    unreadable, _ = await given(files, SendNote("x"), SendNote("y"))
+    execute(database, f"UPDATE jobs.jobs SET {column} = %s WHERE id = %s", value, unreadable)
+    async with working(files, {SendNote: handle}):
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.history") != [], "the end of the other one")
+        await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs WHERE state = 'dead'") != [], "the dead letter")
+    [(id_, failures, error)] = rows(database, "SELECT id, failures, error FROM jobs.jobs")
+    assert (id_, failures) == (unreadable, 1)
+    assert error.startswith("JobInvalid: The ")

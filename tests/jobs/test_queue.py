@@ -11,7 +11,7 @@ from libs.db import Database
 from libs.jobqueue import JobInvalid, StaleLease, complete, put, put_many
 from libs.jobqueue.claim import Claimer, Found
 from libs.jobqueue.completion import Told, settle
-from libs.jobqueue.job import type_name
+from libs.jobqueue.job import decode, type_name
 from libs.jobqueue.rescue import rescue, rotate
 from libs.jobqueue.run import backoff_seconds
 from libs.principal import Organization, Principal, System, User
@@ -75,7 +75,7 @@ async def test_a_claimed_job_carries_ids_of_whom_it_works_for(files: Database) -
         [job] = await given(files, who, SendNote("hello", 3))
         [found] = await Claimer(files, "files", "w1").claim(5)
         assert (found.lease.job_id, found.lease.principal, found.lease.attempt, found.lease.lease) == (job, who, 1, 1)
-        assert (found.type, found.payload) == ("send_note", {"text": "hello", "times": 3})
+        assert (found.type, decode(SendNote, found.payload)) == ("send_note", SendNote("hello", 3))
 
 
 async def test_put_many_keeps_the_order_and_priority_comes_first(files: Database) -> None:
@@ -187,7 +187,7 @@ async def test_a_tenant_that_has_no_slot_left_takes_no_turn_from_others(files: D
     claimer = Claimer(files, "files", "w1")
     claimer._cursor = ""
     [found] = await claimer.claim(1, most=2, free={"ash": 0})
-    assert found.payload == {"text": "birch", "times": 1}
+    assert decode(SendNote, found.payload) == SendNote("birch")
 
 
 async def test_a_job_given_back_keeps_why_it_failed_before(files: Database, database: TestDatabase) -> None:

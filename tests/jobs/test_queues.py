@@ -13,6 +13,7 @@ import pytest
 from libs.db import Database
 from libs.jobqueue import JobInvalid, Lease, Worker, put, put_many
 from libs.jobqueue.claim import Claimer
+from libs.jobqueue.job import decode
 from libs.principal import User
 from tests.jobs.samples import SHORT, SendNote
 from tests.support.postgres import TestDatabase
@@ -229,5 +230,5 @@ async def test_with_n_tenants_each_is_served_within_n_over_b_claims_and_one(
     seen: list[Any] = []
     while "mine" not in seen and claims < bound + 5:
         claims += 1
-        seen += [found.payload["text"] for found in await claimer.claim(batch)]  # type: ignore[index]  # a JSON object
+        seen += [decode(SendNote, found.payload).text for found in await claimer.claim(batch)]
     assert claims <= bound

@@ -1,6 +1,7 @@
 """Many jobs of one claim begin a few at a time, and each end asked for before that is told all the same."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -58,5 +59,5 @@ async def test_a_job_stopped_before_its_turn_never_reaches_its_handler(
 
 
 def run(text: str, handle: Handler[SendNote], told: Ends) -> Run:
-    found = Found("send_note", {"text": text, "times": 1}, Lease(text, 1, 1, ANNA), 300)
+    found = Found("send_note", json.dumps({"text": text, "times": 1}), Lease(text, 1, 1, ANNA), 300)
     return Run(found, (SendNote, handle), until=0.0, ended=told.put_nowait, vanished=lambda _run: told.put_nowait(None))

@@ -233,7 +233,7 @@ async def test_a_job_given_back_before_its_handler_is_reached_is_given_back_all_
         ran.append(job.text)
 
     told: asyncio.Queue[Told] = asyncio.Queue()
-    found = Found("send_note", {"text": "early", "times": 1}, Lease("a", 1, 1, ANNA), 5)
+    found = Found("send_note", '{"text": "early", "times": 1}', Lease("a", 1, 1, ANNA), 5)
     for early in (True, False):
         run = Run(found, (SendNote, handle), until=0.0, ended=told.put_nowait, vanished=lambda _run: None)
         run.start(asyncio.get_running_loop())

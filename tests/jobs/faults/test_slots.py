@@ -36,4 +36,4 @@ async def test_a_job_claimed_again_before_its_loss_was_told_ends_the_earlier_run
 
 
 def found(lease: int) -> Found:
-    return Found("send_note", {"text": "again", "times": 1}, Lease("j", lease, 1, ANNA), 300)
+    return Found("send_note", '{"text": "again", "times": 1}', Lease("j", lease, 1, ANNA), 300)
