@@ -1,6 +1,7 @@
 """JobService: what an operator sees of every service's jobs and does with them, on real rows over a real server."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -140,8 +141,19 @@ async def test_a_payload_is_shown_only_when_asked_for_and_that_is_audited(
     shown = await desk.get(job)
     assert (shown.payload, shown.owner) == ("", "organizations/oak/users/anna")
     assert audited() == []
-    assert "a secret of Anna's" in (await desk.get(job, payload=True)).payload
+    told = await desk.get(job, payload=True)
+    assert (json.loads(told.payload)["text"], told.progress) == ("a secret of Anna's", "")
     assert audited() == ["job.payload_read"]
+
+
+async def test_a_payload_and_a_progress_that_python_cannot_read_are_shown_all_the_same(
+    files: Database, desk: Desk, database: TestDatabase
+) -> None:
+    job, deep = await given(files, SendNote("hello")), "[" * 3000 + "]" * 3000
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET payload = '1e5000', progress = %s WHERE id = %s", [deep, job])
+    told = await desk.get(job, payload=True)
+    assert (len(told.payload), told.progress) == (5001, deep)
 
 
 @pytest.mark.control("J1", "an operator finds dead letters and runs them again, with an audit entry")

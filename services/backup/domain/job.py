@@ -21,7 +21,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job; a finished one keeps no priority, key, limits and worker. payload, progress: None when not asked for."""
+    """One job; a finished one keeps no priority, key, limits and worker. payload, progress: JSON
+    as it is stored, empty when not asked for or when there is none.
+    """
 
     id: str
     service: str
@@ -44,8 +46,8 @@ class Job:
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
     cancelled_at: datetime | None = None
-    payload: Any = None
-    progress: Any = None
+    payload: str = ""
+    progress: str = ""
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Job":

@@ -1,8 +1,5 @@
 """Domain values as messages of holdfast.jobs.v1."""
 
-import json
-from typing import Any
-
 from holdfast.jobs.v1 import job_service_pb2 as pb
 from libs import names
 from services.backup.domain.job import Filter, Guard, Job, Queue
@@ -41,8 +38,8 @@ def job(value: Job) -> pb.Job:
         deadline_time=timestamp(value.deadline_at),
         end_time=timestamp(value.finished_at),
         cancel_time=timestamp(value.cancelled_at),
-        payload=_json(value.payload),
-        progress=_json(value.progress),
+        payload=value.payload,
+        progress=value.progress,
     )
 
 
@@ -80,7 +77,3 @@ def _owner(value: Job) -> str:
     if value.user_id:
         return names.USER.format(organization=value.organization_id, user=value.user_id)
     return names.ORGANIZATION.format(organization=value.organization_id) if value.organization_id else ""
-
-
-def _json(value: Any) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False)

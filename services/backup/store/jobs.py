@@ -15,7 +15,12 @@ _LIST = text(
     "SELECT job, at, id FROM jobs.list_jobs(CAST(:services AS text[]), :queue, :type, :state,"
     " CAST(:at AS timestamptz), :id, :page)"
 )
-_GET = text("SELECT jobs.get_job(:id, CAST(:about AS timestamptz), :payload)")
+# What the job's own service put stays text: it may be more than JSON in Python can hold.
+_GET = text(
+    "SELECT told - ARRAY['payload', 'progress'] AS job, coalesce((told -> 'payload')::text, '') AS payload,"
+    " coalesce(nullif(told -> 'progress', 'null')::text, '') AS progress"
+    " FROM jobs.get_job(:id, CAST(:about AS timestamptz), :payload) AS told"
+)
 _RETRY = text("SELECT outcome, job, holder FROM jobs.retry_job(:id)")
 _RETRY_PAGE = text(
     "SELECT looked, retried, at, id FROM jobs.retry_page(:service, :queue, :type, :state, CAST(:at AS timestamptz),"
@@ -74,8 +79,8 @@ async def list_jobs(
 
 async def get(tx: Tx, job_id: str, about: datetime, *, payload: bool) -> Job | None:
     """The job, finished or not. about: when its id was made, near which its history is sought first."""
-    found = (await tx.execute(_GET, {"id": job_id, "about": about, "payload": payload})).scalar()
-    return None if found is None else Job.from_json(found)
+    row = (await tx.execute(_GET, {"id": job_id, "about": about, "payload": payload})).one()
+    return None if row.job is None else Job.from_json({**row.job, "payload": row.payload, "progress": row.progress})
 
 
 async def retry(tx: Tx, job_id: str) -> tuple[str, Job, str] | None:
