@@ -51,7 +51,7 @@ test-fast: setup-dev ## the tests that need no stack
 	@$(TREE) $(DEV) -m pytest -q -m "not stack" tests/unit $(ONLY)
 
 faults: setup-dev ## every fault, longer: bounded, stops by itself
-	@$(TREE) $(DEV) -m pytest -q -s -m "faults or sweep" $(ONLY)
+	@$(TREE) $(DEV) -m pytest -q -s -o faulthandler_timeout=0 -m "faults or sweep" $(ONLY)
 
 lint: setup-dev ## ruff, the import walls, buf
 	@$(DEV) -m ruff check .
