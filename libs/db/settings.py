@@ -33,6 +33,11 @@ class DatabaseConfig(Protocol):
     def database_ca_file(self) -> str: ...  # noqa: D102
 
 
+# A host that vanishes says nothing, and TCP alone would wait for a quarter of an hour: a connection to one is broken
+# after 20 to 30 seconds, before others take a worker on it for dead (libs.jobqueue, 40). Source: libpq, 34.1.2; tcp(7).
+_LOST_LINK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one process's use of the database; times in seconds.
@@ -78,6 +83,7 @@ def arguments(config: DatabaseConfig, limits: Limits) -> dict[str, Any]:
     if options:
         found["options"] = options
     if not local:
+        found |= _LOST_LINK
         found["sslmode"] = "disable" if config.database_tls == "off" else "verify-full"
         if config.database_tls != "off":
             found["sslrootcert"] = config.database_ca_file or "system"

@@ -2,17 +2,18 @@
 transaction that makes it: put, claimed, ended (how), taken back from a worker that died or lost sight of it.
 
 What operators do is audited for every job. A handler that calls `complete` itself leaves its own entry there, if it
-wants one; `in_transaction` does.
+wants one; `in_transaction` does. A worker records transitions of the types it has handlers for: what one of another
+queue or of an older release takes back leaves no entry.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
 
 from libs import audit
 from libs.db import Tx
-from libs.jobqueue.completion import Told
+from libs.jobqueue.completion import States, Told
 from libs.jobqueue.job import kind
 
 
@@ -37,10 +38,10 @@ class Trail:
         for row in self._of(rows):
             audit.record_in(connection, service, "job.taken_back", **_facts(row, "running", row.state))
 
-    async def ended(self, tx: Tx, told: Sequence[Told], states: Mapping[str, str]) -> None:
-        """states: job id → its state now, of those whose end was accepted."""
+    async def ended(self, tx: Tx, told: Sequence[Told], states: States) -> None:
+        """*told*, of which those in *states* were accepted."""
         for one in told:
-            state = states.get(one.lease.job_id)
+            state = states.get((one.lease.job_id, one.lease.lease))
             if state is None or one.type not in self._types:
                 continue
             facts = {"job": one.lease.job_id, "type": one.type, "lease": str(one.lease.lease)}

@@ -48,7 +48,7 @@ def _finish(told: str) -> TextClause:
         )
         INSERT INTO jobs.history (id, service, queue, type, organization_id, user_id, outcome, lease, failures, crashes,
             created_at, claimed_at, error)
-        SELECT * FROM gone RETURNING id
+        SELECT * FROM gone RETURNING id, lease
         """  # noqa: S608 - only constants of this module are put together
     )
 
@@ -71,9 +71,9 @@ _GIVE_BACK = text(
             error = CASE WHEN t.error = '' THEN j.error ELSE t.error END,
             worker_id = NULL, deadline_at = NULL
         FROM decided t WHERE {_FENCE}
-        RETURNING j.id, j.service, j.queue, j.organization_id, j.priority, j.state
+        RETURNING j.id, j.service, j.queue, j.organization_id, j.priority, j.state, j.lease
     ), {hot.INSERT.format(source="changed WHERE state = 'ready' ORDER BY id")}
-    SELECT id, state FROM changed
+    SELECT id, lease, state FROM changed
     """  # noqa: S608 - only constants of this module are put together
 )
 
@@ -97,7 +97,9 @@ class Told(NamedTuple):
     error: str = ""
 
 
-Also = Callable[[Tx, Sequence[Told], Mapping[str, str]], Awaitable[None]]
+States = Mapping[tuple[str, int], str]
+"""(job id, lease) → the job's state now, of each end that was accepted."""
+Also = Callable[[Tx, Sequence[Told], States], Awaitable[None]]
 
 
 async def complete(tx: Tx, lease: Lease) -> Completed:
@@ -111,8 +113,8 @@ async def complete(tx: Tx, lease: Lease) -> Completed:
     return Completed()
 
 
-async def settle(database: Database, service: str, told: Sequence[Told], *, also: Also | None = None) -> dict[str, str]:
-    """Write how these claims ended, in one transaction; job id → its state now. A missing id was a stale lease.
+async def settle(database: Database, service: str, told: Sequence[Told], *, also: Also | None = None) -> States:
+    """Write how these claims ended, in one transaction. What is missing in the answer had a stale lease.
 
     also: called in that transaction with *told* and the states.
     """
@@ -121,15 +123,15 @@ async def settle(database: Database, service: str, told: Sequence[Told], *, also
     done = [one for one in told if one.kind == "done"]
     finished = [one for one in told if one.kind in FINISHED and one.kind != "done"]
     others = [one for one in told if one.kind not in FINISHED]
-    accepted: dict[str, str] = {}
+    accepted: dict[tuple[str, int], str] = {}
     async with database.begin(System(service), pinned=True) as tx:
         if done:
-            accepted |= dict.fromkeys((await tx.execute(_FINISH_DONE, _leases(service, done))).scalars(), "finished")
+            accepted |= dict.fromkeys(map(tuple, await tx.execute(_FINISH_DONE, _leases(service, done))), "finished")
         if finished:
-            accepted |= dict.fromkeys((await tx.execute(_FINISH, _arguments(service, finished))).scalars(), "finished")
+            accepted |= dict.fromkeys(map(tuple, await tx.execute(_FINISH, _arguments(service, finished))), "finished")
         if others:
             rows = (await tx.execute(_GIVE_BACK, _arguments(service, others))).all()
-            accepted |= {row.id: row.state for row in rows}
+            accepted |= {(row.id, row.lease): row.state for row in rows}
             if "ready" in accepted.values():
                 tx.wake(channel(service))
         if also is not None:

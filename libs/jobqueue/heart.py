@@ -58,8 +58,7 @@ class Heart:
     """Beats every beat_seconds and tells what became of the held jobs; takes back those that are past their deadline.
 
     settings: for psycopg.connect. names: (service, worker id, queue). held: returns job id → Hold; tell: both are
-    called on this thread. When no beat has succeeded for dead_seconds all are lost: others take the worker for dead.
-    also: called with the rows of what it takes back, in that transaction.
+    called on this thread. also: called with the rows of what it takes back, in that transaction.
     """
 
     def __init__(
@@ -89,6 +88,11 @@ class Heart:
         """Whether the last beat is recent enough to claim jobs; a margin is left for the claim itself."""
         return time.monotonic() - self._beaten_at < self._dead_seconds * 0.75
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether others take the worker for dead by now. Not for this thread to tell: it may wait for a dead host."""
+        return time.monotonic() - self._beaten_at >= self._dead_seconds
+
     def start(self) -> None:
         """Begin beating; the first beat is tried at once."""
         self._thread.start()
@@ -107,8 +111,6 @@ class Heart:
     def _run(self) -> None:
         while not self._ended:
             self._try(self._beat)
-            if time.monotonic() - self._beaten_at >= self._dead_seconds:
-                self._tell(Told(lost=_leases(self._held()), cancelled={}))
             self._now.wait(self._beat_seconds if self.alive else min(1.0, self._beat_seconds))
             if not self._ended:
                 self._now.clear()
@@ -123,14 +125,19 @@ class Heart:
         except psycopg.Error as error:
             _log.warning("heartbeat failed", error=type(error).__name__)
             self._close()
+        except Exception:
+            # A thread that ended would take the worker with it.
+            _log.exception("heartbeat failed")
+            self._close()
 
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         began = time.monotonic()
         connection.execute(_BEAT, [self._worker_id, self._service, self._queue])
+        # What others see; what follows may fail for one job, and the others are this worker's all the same.
+        self._beaten_at = began
         held = self._held()
         taken = self._take_back_overrun(connection, held, began)
         found = self._look(connection, held) if held else []
-        self._beaten_at = began
         # A job that is there no more has just been finished by its own handler, most likely, which is about to say so.
         gone = {(job, held[job].lease) for job, absent, _, _ in found if absent}
         lost = {job: held[job].lease for job, absent, ours, _ in found if not absent and not ours}
@@ -149,10 +156,14 @@ class Heart:
         late = {job: hold.lease for job, hold in held.items() if hold.until + GRACE_SECONDS < now}
         if not late:
             return []
-        with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
-            rows: list[Any] = cursor.execute(OVERRUN.encode(), overrun(self._service, late)).fetchall()
-            if self._also is not None:
-                self._also(connection, self._service, rows)
+        try:
+            with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+                rows: list[Any] = cursor.execute(OVERRUN.encode(), overrun(self._service, late)).fetchall()
+                if self._also is not None:
+                    self._also(connection, self._service, rows)
+        except psycopg.Error as error:
+            _log.warning("cannot take back jobs past their deadline", jobs=len(late), error=type(error).__name__)
+            return []
         return [(row.type, row.state) for row in rows]
 
     def _leave(self, connection: psycopg.Connection[Any]) -> None:
@@ -162,7 +173,3 @@ class Heart:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _leases(held: Held) -> Mapping[str, int]:
-    return {job: hold.lease for job, hold in held.items()}

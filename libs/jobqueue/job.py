@@ -133,6 +133,14 @@ def kind(job_type: type[Any]) -> Kind:
     return known
 
 
+def by_name(handlers: Mapping[type[Any], Handler[Any]]) -> dict[str, tuple[type[Any], Handler[Any]]]:
+    """Each type with its handler, by the type's stored name. Raises JobInvalid when two have the same."""
+    found = {kind(job).name: (job, handler) for job, handler in handlers.items()}
+    if len(found) < len(handlers):
+        raise JobInvalid("Two job types of one worker have the same name.")
+    return found
+
+
 def _read(job_type: type[Any]) -> Kind:
     if not dataclasses.is_dataclass(job_type):
         raise JobInvalid("A job has to be an instance of a dataclass.")
@@ -150,6 +158,8 @@ def _read(job_type: type[Any]) -> Kind:
     )
     if not re.fullmatch(QUEUE_NAME, made.queue):
         raise JobInvalid(f"{job_type.__name__}.queue has to match {QUEUE_NAME}.")
+    if not all(field.init for field in found):
+        raise JobInvalid(f"{job_type.__name__} has a field that cannot be given: its jobs could never be read.")
     if made.max_attempts < 1 or not 0 < made.timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise JobInvalid(f"{job_type.__name__} needs at least one attempt and up to {LONGEST_TIMEOUT_SECONDS:g} s.")
     for name, kinds in made.accepts.items():

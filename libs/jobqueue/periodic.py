@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from libs.db import Database
 from libs.errors import Unavailable
-from libs.jobqueue.enqueue import put
-from libs.jobqueue.job import JobInvalid, encode, kind
+from libs.jobqueue.enqueue import LONGEST_UNIQUE, put
+from libs.jobqueue.job import UNSTORABLE, JobInvalid, encode, kind
 from libs.observability import log
 from libs.principal import System
 
@@ -27,6 +27,8 @@ SHORTEST = timedelta(seconds=1)
 MOST = 1000
 LATE = timedelta(minutes=5)
 """How late a tick is still on time: a deployment takes as long."""
+_KEY = "periodic:"
+LONGEST_NAME = LONGEST_UNIQUE - len(_KEY)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TIME = timedelta(0)
 _KEPT = 100  # intervals; a row is needed until a later one is there
@@ -81,6 +83,8 @@ class Periodic:
             raise JobInvalid(f"at_most is from 1 to {MOST}.")
         if not self.name:
             object.__setattr__(self, "name", kind(type(self.job)).name)
+        if len(self.name) > LONGEST_NAME or UNSTORABLE.search(self.name):
+            raise JobInvalid(f"A task's name has at most {LONGEST_NAME} characters, none of them zero or half a one.")
 
     def last_tick(self, now: datetime) -> datetime:
         """The latest tick that is not after *now*."""
@@ -145,6 +149,11 @@ class Timetable:
         if newest is None:
             await self._record(task, task.last_tick(now), first=True)
             return
+        if newest > now + task.every:
+            _log.error(
+                "a periodic task stands still: it has a tick in the future; delete its row in jobs.ticks if the clock"
+                " of the database was ahead", task=task.name, tick=newest.isoformat(),
+            )  # fmt: skip
         for tick in task.due(now, newest):
             await self._record(task, tick)
 
@@ -155,7 +164,7 @@ class Timetable:
         where = {"service": self._service, "task": task.name}
         try:
             async with self._database.begin(System(self._service)) as tx:
-                made = "" if first else await put(tx, task.job, unique=f"periodic:{task.name}" if task.alone else "")
+                made = "" if first else await put(tx, task.job, unique=f"{_KEY}{task.name}" if task.alone else "")
                 if not (await tx.execute(_TICK, {**where, "tick": tick, "job_id": made})).all():
                     raise _Taken
                 await tx.execute(_FORGET, {**where, "before": tick - task.every * _KEPT})

@@ -61,7 +61,7 @@ _OVERRUN = text(
         JOIN jobs.jobs j ON j.id = held.id AND j.lease = held.lease
         WHERE j.service = :service AND {RUNNING}
         AND j.deadline_at + :grace * interval '1 second' < clock_timestamp()
-        ORDER BY j.id FOR UPDATE OF j
+        ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
     ), {TAKE_BACK}
     SELECT id, type, state, lease, organization_id FROM changed
     """  # noqa: S608 - only constants of this module are put together

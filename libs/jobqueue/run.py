@@ -1,6 +1,7 @@
 """One claimed job on its way: decoded, handed to its handler within its time, and turned into how it ended."""
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -111,6 +112,7 @@ class Run:
         self._tell(self._interrupted() if self._why else await self._told())
 
     def _tell(self, told: Told | None) -> None:
+        self.until = math.inf  # its time is over only while its handler runs, not while its end waits to be written
         if self._why == "lost" or told is None:
             self._vanished(self)
         else:

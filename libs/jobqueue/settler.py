@@ -4,13 +4,13 @@ takes them.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy.exc
 
 from libs.db import Database
 from libs.errors import Unavailable
-from libs.jobqueue.completion import Also, Told, settle
+from libs.jobqueue.completion import Also, States, Told, settle
 from libs.observability import log
 
 _log = log.get(__name__)
@@ -20,7 +20,7 @@ _LONGEST_WAIT = 5.0
 
 
 class Settler:
-    """settled(batch, job id → state) is called once for each batch, only after the database has accepted or refused it.
+    """settled(batch, states) is called once for each batch, only after the database has accepted or refused it.
 
     many: so many are written at once, without waiting for flush_seconds. also: see libs.jobqueue.completion.settle.
     """
@@ -32,7 +32,7 @@ class Settler:
         flush_seconds: float,
         *,
         many: int,
-        settled: Callable[[Sequence[Told], Mapping[str, str]], None],
+        settled: Callable[[Sequence[Told], States], None],
         also: Also | None = None,
     ) -> None:
         self._database, self._service = database, service

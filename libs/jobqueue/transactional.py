@@ -33,7 +33,7 @@ def in_transaction(database: Database, handler: TxHandler[JobT]) -> Handler[JobT
                 what = kind(type(job))
                 if what.audited:
                     told = [Told(lease, what.name, "done")]
-                    await Trail([what.name]).ended(tx, told, {lease.job_id: "finished"})
+                    await Trail([what.name]).ended(tx, told, {(lease.job_id, lease.lease): "finished"})
                 return done
 
         try:

@@ -12,9 +12,9 @@ from libs.db.waker import COOL_DOWN_SECONDS
 from libs.errors import Unavailable
 from libs.jobqueue import audited, heart, rescue
 from libs.jobqueue.claim import PROMOTION_PAGE, Claimer, Found
-from libs.jobqueue.completion import Told
+from libs.jobqueue.completion import States, Told
 from libs.jobqueue.enqueue import CANCEL, channel
-from libs.jobqueue.job import DEFAULT_QUEUE, Handler, JobInvalid, Lease, kind
+from libs.jobqueue.job import DEFAULT_QUEUE, Handler, Lease, by_name
 from libs.jobqueue.run import Run, Starting
 from libs.jobqueue.settler import Settler
 from libs.jobqueue.strays import Strays
@@ -77,7 +77,7 @@ class Worker:
         self.id = ids.new_id()
         self._database, self._service = database, service
         self._names = (service, self.id, queue)
-        self._handlers = _by_name(handlers)
+        self._handlers = by_name(handlers)
         self._concurrency, self._tenant_slots = concurrency, tenant_slots
         self._timing, self._observe = timing, observe
         self._runs: dict[str, Run] = {}
@@ -86,9 +86,8 @@ class Worker:
         self._refusing = self._asking = self._held = False
         self._claims = (0, 0)  # begun, ended
         self._tasks: list[asyncio.Task[None]] = []
-        trail = audited.trail(handlers)
+        trail = self._trail = audited.trail(handlers)
         self._taken_back = trail.taken_back if trail else None
-        self._overran = trail.overran if trail else None
         self._strays = Strays(database, service, self.id, also=self._taken_back)
         self._claimer = Claimer(
             database, service, self.id, queue=queue, wanted=lambda: not self._refusing,
@@ -156,7 +155,7 @@ class Worker:
             dead_seconds=self._timing.dead_seconds,
             held=lambda: {job: heart.Hold(run.lease.lease, run.until) for job, run in list(self._runs.items())},
             tell=lambda told: _tell(loop, self._told, told),
-            also=self._overran,
+            also=self._trail.overran if self._trail else None,
         )
 
     def _heard(self, _channel: str, payload: str) -> None:
@@ -262,11 +261,11 @@ class Worker:
                 run.release()
         self._starting.start([self._runs[job.lease.job_id] for job in found])
 
-    def _settled(self, batch: Sequence[Told], states: Mapping[str, str]) -> None:
-        """*batch* was written, and the jobs' states are now *states*; one that is missing had a stale lease."""
+    def _settled(self, batch: Sequence[Told], states: States) -> None:
+        """*batch* was written; what is missing in *states* had a stale lease."""
         events: Counter[tuple[str, str]] = Counter()
         for told in batch:
-            state = states.get(told.lease.job_id, "")
+            state = states.get((told.lease.job_id, told.lease.lease), "")
             if not state:
                 _log.warning("stale lease", job=told.lease.job_id, lease=told.lease.lease)
             events[_EVENTS.get(state, told.kind), told.type] += 1
@@ -282,26 +281,26 @@ class Worker:
         self._drop(run.lease)
         self._stir.set()
 
-    def _holds(self, job: str, lease: int) -> bool:
+    def _run_of(self, job: str, lease: int) -> Run | None:
+        # The same job may have been claimed here again, under another lease.
         run = self._runs.get(job)
-        return run is not None and run.lease.lease == lease
+        return run if run is not None and run.lease.lease == lease else None
+
+    def _holds(self, job: str, lease: int) -> bool:
+        return self._run_of(job, lease) is not None
 
     def _drop(self, lease: Lease) -> None:
-        run = self._runs.get(lease.job_id)
-        # By then the same job may have been claimed here again, under another lease.
-        if run is not None and run.lease.lease == lease.lease:
+        if self._holds(lease.job_id, lease.lease):
             del self._runs[lease.job_id]
 
     def _told(self, told: heart.Told) -> None:
         for kind_name, state in told.taken:
             self._observe("rescued" if state == "ready" else "dead", kind_name, 1)
         for job, lease in told.cancelled.items():
-            run = self._runs.get(job)
-            if run is not None and run.lease.lease == lease:
+            if run := self._run_of(job, lease):
                 run.cancel()
         for job, lease in told.lost.items():
-            run = self._runs.get(job)
-            if run is not None and run.lease.lease == lease:
+            if run := self._run_of(job, lease):
                 self._lose(run)
 
     def _lose(self, run: Run) -> None:
@@ -316,6 +315,9 @@ class Worker:
             now = loop.time()
             for run in [run for run in self._runs.values() if run.until < now]:
                 run.overrun()
+            if self._heart is not None and self._heart.lapsed:
+                for run in list(self._runs.values()):
+                    self._lose(run)
             await asyncio.sleep(_STOP_SECONDS)
 
     async def _promoting(self) -> None:
@@ -386,13 +388,6 @@ class Worker:
                     await self._stir.wait()
         except TimeoutError:
             _log.info("jobs are still running", jobs=len(self._runs))
-
-
-def _by_name(handlers: Mapping[type[Any], Handler[Any]]) -> dict[str, tuple[type[Any], Handler[Any]]]:
-    found = {kind(job).name: (job, handler) for job, handler in handlers.items()}
-    if len(found) < len(handlers):
-        raise JobInvalid("Two job types of one worker have the same name.")
-    return found
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[heart.Told], None], told: heart.Told) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import psycopg
 import pytest
 
 from libs.db import Database, Tx
@@ -172,6 +173,56 @@ async def test_what_a_heart_takes_back_past_its_deadline_is_audited(files: Datab
     assert sorted(taken) == [("erase", "ready"), ("send_note", "ready")]
     assert told(database, job)[1:] == [("job.taken_back", "running", "ready", "files")]
     assert told(database, plain) == []
+
+
+async def test_a_job_that_cannot_be_taken_back_costs_its_worker_no_beat(
+    files: Database, database: TestDatabase
+) -> None:
+    """The worker took itself for dead, and all its other jobs were lost with that one."""
+
+    def refused(*_: Any) -> None:
+        raise psycopg.errors.InsufficientPrivilege
+
+    await given(files, SendNote("late"))
+    [found] = await Claimer(files, "files", "w9").claim(1)
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET deadline_at = clock_timestamp() - interval '1 hour'")
+    late = heart.Hold(found.lease.lease, -math.inf)
+    heard: queue.Queue[heart.Told] = queue.Queue()
+    made = heart.Heart(
+        files.settings(), ("files", "w9", "default"), beat_seconds=3600, dead_seconds=3600,
+        held=lambda: {found.lease.job_id: late, "stolen": heart.Hold(1, math.inf)}, tell=heard.put, also=refused,
+    )  # fmt: skip
+    made.start()
+    try:
+        await until(lambda: made.alive, "a beat")
+        made.hurry()
+        # By the second beat: one that is gone has just been finished, most likely.
+        assert (await asyncio.to_thread(heard.get, timeout=20)).lost == {"stolen": 1}
+        assert made.alive
+    finally:
+        await asyncio.to_thread(made.stop)
+    with database.admin() as admin:
+        assert admin.execute("SELECT state, lease, crashes FROM jobs.jobs").fetchall() == [("running", 1, 0)]
+
+
+async def test_of_two_leases_of_a_job_that_end_in_one_batch_only_the_accepted_one_is_audited(
+    files: Database, database: TestDatabase
+) -> None:
+    """Both were looked up by the job's id, so the stale one was counted and audited as done as well."""
+    job = await given(files, Erase("all"))
+    [first] = await Claimer(files, "files", "w8").claim(1)
+    with database.admin() as admin:
+        admin.execute("INSERT INTO jobs.workers (id, service, beat_at) VALUES ('w8', 'files', '-infinity')")
+    await rescue(files, "files", dead_seconds=40)
+    [second] = await Claimer(files, "files", "w9").claim(1)
+    ends = [Told(one.lease, one.type, "done") for one in (first, second)]
+    assert await settle(files, "files", ends, also=recording().ended) == {(job, 2): "finished"}
+    with database.admin() as admin:
+        told = admin.execute(
+            "SELECT facts ->> 'lease' FROM audit.entries WHERE action = 'job.ended' AND facts ->> 'job' = %s", [job]
+        ).fetchall()
+    assert told == [("2",)]
 
 
 async def test_a_claim_that_was_not_wanted_leaves_no_entry(files: Database, database: TestDatabase) -> None:

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from libs.db import Database
-from libs.jobqueue import JobInvalid, Lease, Periodic, Timetable
+from libs.jobqueue import JobInvalid, Lease, Periodic, Timetable, periodic
 from libs.principal import System
 from tests.jobs.doing import execute, rows, working
 from tests.jobs.samples import SendNote
@@ -69,7 +70,10 @@ def test_no_more_missed_ticks_are_made_up_for_than_asked() -> None:
     assert hourly(misfire="all").due(NOON, NOON - timedelta(minutes=90)) == [NOON - HOUR, NOON]
 
 
-@pytest.mark.parametrize("how", [{"every": timedelta(seconds=0.5)}, {"at_most": 0}, {"at_most": 1001}])
+@pytest.mark.parametrize(
+    "how",
+    [{"every": timedelta(seconds=0.5)}, {"at_most": 0}, {"at_most": 1001}, {"name": "a\0"}, {"name": "x" * 192}],
+)
 def test_a_task_that_could_never_be_made_is_refused_at_once(how: dict[str, Any]) -> None:
     with pytest.raises(JobInvalid):
         Periodic(SendNote("x"), **{"every": HOUR, **how})
@@ -124,6 +128,19 @@ async def test_one_task_that_fails_keeps_no_other_from_being_made(files: Databas
     object.__setattr__(broken, "job", b"no job")
     await Timetable(files, "files", [broken, hourly()]).make_due()
     assert rows(database, "SELECT task FROM jobs.ticks WHERE job_id <> ''") == [("send_note",)]
+
+
+async def test_a_task_that_stands_still_because_of_a_tick_in_the_future_is_told(
+    files: Database, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a clock of the database leaves one that was ahead for a while: no job was made, and nobody told."""
+    said: list[str] = []
+    log = SimpleNamespace(error=lambda words, **facts: said.append(facts["task"]))
+    monkeypatch.setattr(periodic, "_log", log)
+    for hours_ago, told in ((1, []), (-24, ["send_note"])):
+        missed(database, hours_ago)
+        await Timetable(files, "files", [hourly()]).make_due()
+        assert said == told
 
 
 async def test_an_earlier_one_that_has_not_finished_can_keep_the_next_from_being_made(

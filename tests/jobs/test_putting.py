@@ -1,6 +1,6 @@
 """What cannot be put is refused with a reason, by the program and not by the database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +36,19 @@ COUNTED: Any = Counted
 async def test_a_job_that_could_never_be_read_again_is_refused_when_it_is_put(files: Database, job: Any) -> None:
     with pytest.raises(JobInvalid, match="as declared"):
         await given(files, job)
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Has a field that nobody can give it."""
+
+    text: str
+    length: int = field(init=False, default=0)
+
+
+async def test_a_job_with_a_field_that_cannot_be_given_is_refused_when_it_is_put(files: Database) -> None:
+    with pytest.raises(JobInvalid, match="cannot be given"):
+        await given(files, Derived("x"))
 
 
 @pytest.mark.parametrize(("job", "read"), [(NOTE(Word.YES), SendNote("yes")), (COUNTED(1, 2), Counted(1, 2.0))])

@@ -213,7 +213,7 @@ async def test_a_late_writer_changes_nothing(files: Database, database: TestData
     assert rows(database, "SELECT * FROM jobs.jobs") == before
     assert rows(database, "SELECT * FROM jobs.ready") == rows(database, "SELECT * FROM jobs.history") == []
     assert heir.lease.lease == zombie.lease.lease + 1
-    assert list(await settle(files, "files", [told(heir, kind)])) == [heir.lease.job_id]
+    assert list(await settle(files, "files", [told(heir, kind)])) == [(heir.lease.job_id, heir.lease.lease)]
 
 
 async def test_a_late_transactional_completion_undoes_the_handlers_writes(

@@ -262,6 +262,19 @@ async def test_the_age_of_the_oldest_ready_job_is_that_of_the_oldest_over_all_la
     assert 10 * HOUR <= age < 11 * HOUR
 
 
+async def test_a_cancelled_job_at_the_head_of_its_lane_hides_the_age_of_none_behind_it(
+    files: Database, database: TestDatabase
+) -> None:
+    first, *_ = await given(files, SendNote("x"), SendNote("y"))
+    execute(database, "UPDATE jobs.jobs SET run_at = clock_timestamp() - interval '10 hours'")
+    execute(database, "SELECT jobs.cancel_job(%s)", first)
+    metrics = Metrics()
+    await Figures(metrics, files, "files").refresh()
+    age = metrics.registry.get_sample_value("holdfast_jobs_oldest_ready_age_seconds", {"queue": "default"})
+    assert age is not None
+    assert age >= 10 * HOUR
+
+
 @pytest.mark.control("J1", "an operator ends jobs that wait and jobs that run")
 @pytest.mark.parametrize("state", ["dead", "quarantined"])
 async def test_a_job_that_waits_for_an_operator_is_ended_by_its_cancel_and_another_is_not(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 
 import pytest
@@ -56,6 +57,21 @@ async def test_a_job_stopped_before_its_turn_never_reaches_its_handler(
         first, second = await told.get(), await told.get()
     assert (first and first.kind, second and second.kind) == (kind, "done")
     assert seen == ["other"]
+
+
+async def test_a_run_whose_end_waits_to_be_written_is_no_longer_past_its_time() -> None:
+    """Its heart took it back while the database was away, and it ran again with a crash counted."""
+
+    async def handle(_job: SendNote, _lease: Lease) -> None:
+        return
+
+    told: Ends = asyncio.Queue()
+    ended = run("x", handle, told)
+    assert ended.until == 0.0
+    Starting().start([ended])
+    async with asyncio.timeout(20):
+        assert await told.get() is not None
+    assert ended.until == math.inf
 
 
 def run(text: str, handle: Handler[SendNote], told: Ends) -> Run:

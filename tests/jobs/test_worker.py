@@ -270,7 +270,7 @@ async def test_a_worker_that_lost_a_job_stops_it_and_its_result_does_not_count(
             await stopped.wait()
     assert rows(database, "SELECT state, lease, worker_id FROM jobs.jobs") == [("running", 2, "other")]
     heir = Told(Lease(job, 2, 1, ANNA), "send_note", "done")
-    assert await settle(files, "files", [heir]) == {job: "finished"}
+    assert await settle(files, "files", [heir]) == {(job, heir.lease.lease): "finished"}
 
 
 @pytest.mark.control("J1", "workers go on when the database comes back")

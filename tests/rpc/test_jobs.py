@@ -351,7 +351,9 @@ async def test_a_late_writer_of_a_retried_dead_job_changes_nothing(files: Databa
             await complete(tx, found.lease)
     [again] = await Claimer(files, "files", "w1").claim(1)
     assert await settle(files, "files", [Told(found.lease, found.type, "done")]) == {}
-    assert await settle(files, "files", [Told(again.lease, again.type, "done")]) == {job: "finished"}
+    assert await settle(files, "files", [Told(again.lease, again.type, "done")]) == {
+        (job, again.lease.lease): "finished"
+    }
 
 
 async def test_a_paused_queue_lets_nothing_begin_until_it_is_resumed(
