@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 from libs import clock, config, ids
 from libs.errors import AppError
 from libs.observability import log
+from libs.timeouts import within
 
 STOP_SECONDS = 10.0
 """How long one part may take to stop, and how much longer than its drain time a drain may take to give up."""
@@ -147,8 +148,7 @@ class App:
         while self._started:
             part = self._started.pop()
             try:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await part.stop()
+                await within(STOP_SECONDS, part.stop())
             except Exception as error:
                 self._code = max(self._code, config.EXIT_FAULT)
                 self._log.error("stop_failed", part=_name(part), exc_info=error)

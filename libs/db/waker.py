@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from libs.observability import log
+from libs.timeouts import within
 
 _log = log.get(__name__)
 
@@ -39,8 +40,7 @@ class Waker:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._flush()
+            await within(_STOP_SECONDS, self._flush())
         except TimeoutError:
             _log.warning("the last wake-ups were not sent in time")
         await self._close()

@@ -238,6 +238,17 @@ def test_an_opened_escrow_that_was_changed_is_not_used(asks: Operator, opened: P
     assert "is not what was escrowed" in checks["escrow"].detail
 
 
+@pytest.mark.parametrize("content", ["null", "[]", "{}", "not JSON"])
+def test_an_opened_escrow_whose_description_is_damaged_is_not_used_and_blocks_no_other_drill(
+    asks: Operator, opened: Path, content: str
+) -> None:
+    """The drill stood in the list as running for ever, and held the lock that backups need."""
+    (opened / "opened.json").write_text(content)
+    ended, checks = deep(asks)
+    assert ended.state == pb.STATE_SUCCEEDED
+    assert checks["escrow"].verdict == pb.CHECK_VERDICT_NOT_MADE
+
+
 def test_somebody_who_may_not_read_the_secrets_is_told_to_be_root_and_gets_no_file(
     host: Host, archived: Archived
 ) -> None:

@@ -197,6 +197,8 @@ async def test_a_hole_in_the_archive_is_found_recorded_and_ended_by_a_full_backu
     assert sample.exposure_seconds == pytest.approx((one.clock() - restorable.created_at).total_seconds(), abs=5)
 
     assert await one.kept.scheduler.look() is Task.FULL
+    # It took one full backup after another until the watch, which looks once a minute, saw the first.
+    assert await one.kept.scheduler.look() is None
     healed = await one.kept.watch.look()
     (ended,) = one.kept.watch.breaches
     newest = (await one.engine.inspect()).fulls()[-1]

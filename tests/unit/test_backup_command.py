@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from services.backup.adapters import command
+from tests.support.waiting import until
 
 
 async def test_a_foreign_program_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +15,28 @@ async def test_a_foreign_program_sees_nothing_of_our_environment(monkeypatch: py
     done = await command.run(["/usr/bin/env"], timeout_seconds=20)
     told = dict(line.split("=", 1) for line in done.out.splitlines())
     assert (done.code, told) == (0, dict(command.PATH))
+
+
+async def test_a_program_that_ignores_its_end_is_ended_by_force_when_its_waiter_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a task that is being cancelled the time it was given ended as a cancellation, and it lived on."""
+    monkeypatch.setattr(command, "_GRACE_SECONDS", 0.1)
+    children: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def started(*argv: Any, **how: Any) -> asyncio.subprocess.Process:
+        children.append(await start(*argv, **how))
+        return children[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]
+    running = asyncio.create_task(command.run(stubborn, timeout_seconds=60))
+    await until(lambda: bool(children), "its start")
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    assert children[0].returncode is not None
 
 
 class _Program:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from libs.timeouts import within
+
 # What a program may need of our environment; nothing else of it is passed on, secrets least of all.
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 # The kernel ends the program when this service dies, however it dies.
@@ -43,8 +45,7 @@ async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, 
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(timeout_seconds):
-            out, err = await child.communicate()
+        out, err = await within(timeout_seconds, child.communicate())
     except TimeoutError:
         await _end_all(child)
         return Finished(-signal.SIGTERM, "", f"not finished after {timeout_seconds:g} seconds")
@@ -56,9 +57,11 @@ async def run(argv: Sequence[str], *, timeout_seconds: float, env: Mapping[str, 
 
 async def _end_all(child: asyncio.subprocess.Process) -> None:
     """End *child*, then what is left of its session: a worker that outlives it would go on writing."""
-    await end(child)
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+    try:
+        await end(child)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 async def end(child: asyncio.subprocess.Process, *, ask: bool = True) -> None:
@@ -67,8 +70,7 @@ async def end(child: asyncio.subprocess.Process, *, ask: bool = True) -> None:
         with suppress(ProcessLookupError):
             child.terminate()
     try:
-        async with asyncio.timeout(_GRACE_SECONDS):
-            await child.wait()
+        await within(_GRACE_SECONDS, child.wait())
     except TimeoutError:
         with suppress(ProcessLookupError):
             child.kill()

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from libs.timeouts import within
 from services.backup.adapters import command
 from services.backup.adapters.isolation import Isolation
 from services.backup.adapters.place import Place
@@ -23,7 +24,8 @@ SERVED = ("holdfast_auth", "holdfast_files", "holdfast_events")
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 256 << 10
 # One question reads at most a few tables of a copy as large as production.
-_QUESTION = "2h"
+_QUESTION_SECONDS = 7200
+_ANSWER_SECONDS = _QUESTION_SECONDS + 60.0  # a server that stands still cannot end its own question
 _SHUT_DOWN_SECONDS = 600.0
 _REPLAYED = "redo done at"
 
@@ -91,8 +93,11 @@ class Copy:
         try:
             if self._connection is None:
                 self._connection = await self._connect()
-            cursor = await self._connection.execute(question.encode(), parameters)
-            return await cursor.fetchall() if cursor.description else []
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                cursor = await self._connection.execute(question.encode(), parameters)
+                return await cursor.fetchall() if cursor.description else []
+        except TimeoutError:
+            raise EngineFailed("The copy's server stands still.", command="check") from None
         except psycopg.Error as error:
             raise EngineFailed(f"The copy could not answer: {error}", command="check") from error
 
@@ -110,8 +115,7 @@ class Copy:
         await self._hang_up()
         self._child.send_signal(signal.SIGINT)
         try:
-            async with asyncio.timeout(_SHUT_DOWN_SECONDS):
-                await self._child.wait()
+            await within(_SHUT_DOWN_SECONDS, self._child.wait())
         except TimeoutError:
             raise EngineFailed("The copy's server did not shut down.", command="stop") from None
 
@@ -153,7 +157,7 @@ class Copy:
             autocommit=True,
             connect_timeout=10,
             application_name="holdfast-drill",
-            options=f"-c log_statement=none -c statement_timeout={_QUESTION}",
+            options=f"-c log_statement=none -c statement_timeout={_QUESTION_SECONDS}s",
         )
 
 

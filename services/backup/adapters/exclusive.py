@@ -5,7 +5,6 @@ session, which nothing else uses; so whoever holds it and dies frees it. Where P
 a backup cannot be taken then, and expiry and verify may go on. Source: PostgreSQL manual, 13.3.5 and 9.28.10.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 import psycopg
 
 from libs.observability import log
+from libs.timeouts import within
 from services.backup.adapters.lock import WAIT, EngineLock
 from services.backup.domain.errors import BackupBusy
 
@@ -45,12 +45,13 @@ class Exclusive:
     async def free(self) -> None:
         """Let go of both; harmless when not held."""
         session, self._session = self._session, None
-        if session is not None:
-            # A session that does not answer ends with its connection, and the lock with it.
-            with suppress(psycopg.Error, OSError, TimeoutError):
-                async with asyncio.timeout(_END_SECONDS):
-                    await session.close()
-        self._file.free()
+        try:
+            if session is not None:
+                # A session that does not answer ends with its connection, and the lock with it.
+                with suppress(psycopg.Error, OSError, TimeoutError):
+                    await within(_END_SECONDS, session.close())
+        finally:
+            self._file.free()
 
     @property
     def shared(self) -> bool:

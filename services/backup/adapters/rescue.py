@@ -75,7 +75,7 @@ def rescuer(directory: Path, engine: PgBackRest) -> Callable[[], Rescue | Check]
             ours = repository_of(engine.restore_config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return not_made(CHECK, f"no escrow opened: there is none in {directory}")
-        except (NotEscrow, Missing, OSError, ValueError, KeyError) as fault:
+        except (NotEscrow, Missing, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
             return not_made(CHECK, f"no escrow opened: the one in {directory} is none ({fault})")
         if theirs != ours:
             other = ", ".join(name for name in ours if ours[name] != theirs[name])

@@ -106,11 +106,11 @@ class Drills:
             began = replace(wanted, scheduled=scheduled, target_lsn=lsn).entered("select", now=self._now())
             chosen = await self._select(began)
             drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))
+            run = Run(self._tools, drill, chosen, keep=self._keep, now=self._now)
             self._begin(drill)
         except BaseException:
             lock.free()
             raise
-        run = Run(self._tools, drill, chosen, keep=self._keep, now=self._now)
         self._task = asyncio.create_task(self._follow(run, lock), name="drill")
         await self._recorder.audit(who, "drill.created", drill=made, backup=chosen.label)
         return drill

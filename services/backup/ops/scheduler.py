@@ -137,8 +137,9 @@ class Scheduler:
     def _situation(self, held: Repository) -> Situation:
         since = self._now() - timedelta(seconds=time.monotonic() - self._began)
         urgent = ("", "")
-        if self._watch.open:
-            first = self._watch.open[0].first
+        cut_off = self._watch.open_in(held)
+        if cut_off:
+            first = cut_off[0].first
             urgent = (f"rpo {first}", f"WAL segment {first} is lost, and a full backup makes now restorable again")
         return Situation(held, self.attempts, self._now(), since, urgent, self._seed)
 

@@ -86,6 +86,10 @@ class Watch:
         """Holes that cut off the newest data now, oldest first."""
         return [one for one in self._breaches.values() if one.open]
 
+    def open_in(self, held: Repository) -> list[Breach]:
+        """Of these, what no backup of *held* has ended; the next look will tell of the others."""
+        return [one for one in self.open if breaches.healer(one, held) is None]
+
     @property
     def breaches(self) -> list[Breach]:
         """Every hole that was ever found, oldest first."""

@@ -74,6 +74,8 @@ def config_in(directory: Path, config: str) -> str:
 def for_drill(directory: Path) -> Opened:
     """What write_out left there for drills, unchanged. Raises NotEscrow and OSError; FileNotFoundError without one."""
     document = json.loads((directory / OPENED).read_text(encoding="utf-8"))
+    if not isinstance(document, dict) or "opened_at" not in document:
+        raise NotEscrow(f"{OPENED} is not what was written there")
     for path in (directory, *directory.rglob("*")):
         if path.stat().st_mode & 0o077:
             raise NotEscrow(f"others than its owner may read {path}")
