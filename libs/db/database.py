@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 _log = log.get(__name__)
 _DEFAULTS = Limits()
+_ANSWER_SECONDS = 10.0
 _ARM = (
     "BEGIN; SELECT set_config('holdfast.organization_id', %s, true), set_config('holdfast.user_id', %s, true),"
     " set_config('holdfast.account_id', %s, true), transaction_timestamp()"
@@ -161,10 +162,16 @@ async def _send(connection: AsyncConnection, statement: str, values: tuple[str, 
 
 async def _answer(driver: psycopg.AsyncConnection[Any], statement: str, values: tuple[str, ...]) -> Any:
     cursor = psycopg.AsyncClientCursor(driver)
-    await cursor.execute(statement.encode(), values)
-    while cursor.nextset():
-        continue
-    return await cursor.fetchone()
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await cursor.execute(statement.encode(), values)
+            while cursor.nextset():
+                continue
+            return await cursor.fetchone()
+    except TimeoutError:
+        # It hangs, or its network does, and the server's own time-outs cannot end that.
+        await driver.close()
+        raise psycopg.OperationalError("the database does not answer") from None
 
 
 async def _arm(connection: AsyncConnection, principal: Principal, statement: str) -> datetime:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,10 +13,14 @@ from alembic.operations import Operations
 from sqlalchemy import create_engine, text
 
 from libs.db import Database, Limits, TryAgain, Tx, constraint, retrying
+from libs.db import database as database_module
 from libs.db.policies import user_table
 from libs.errors import Unavailable
 from libs.principal import Account, Organization, Principal, System, User
 from tests.support.postgres import TestDatabase
+from tests.support.silence import Line, line
+
+__all__ = ["line"]
 
 OAK = User("oak", "anna")
 BIRCH = User("birch", "bert")
@@ -46,6 +51,24 @@ async def files(database: TestDatabase) -> AsyncIterator[Database]:
     made = database.connect("files", limits=Limits(connections=1, acquire_seconds=1, statement_seconds=0.5))
     yield made
     await made.stop()
+
+
+@pytest.mark.faults
+async def test_a_database_that_hangs_is_away_and_one_that_answers_new_connections_again_is_back(
+    database: TestDatabase, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each transaction waited for an answer without end; the server's time-outs are the server's."""
+    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
+    login = replace(database.login("files"), database_host=str(line.directory))
+    through = Database.connect(login, limits=Limits(connections=1, acquire_seconds=1, connect_seconds=2))
+    assert await seen(through, OAK) == []
+    line.cut = True
+    async with asyncio.timeout(60):
+        with pytest.raises(Unavailable):
+            await seen(through, OAK)
+    line.cut = False
+    assert await seen(through, OAK) == []
+    await through.stop()
 
 
 async def write(tx: Tx, key: str) -> None:
