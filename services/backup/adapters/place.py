@@ -4,11 +4,15 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from libs.observability import log
 from services.backup.adapters.journal import sync_directory
 
+_log = log.get(__name__)
 _MADE = ("lock", "spool", "log", "tablespaces", "ahead")
 _SOCKET_ID = 12
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 6.0))
@@ -53,23 +57,40 @@ class Place:
         return not self.work.exists() and not self.sockets.exists() and not self.processes()
 
     def processes(self) -> list[int]:
-        """Processes of this user whose command line names this place: server, engine, helpers."""
-        names = (str(self.work), str(self.sockets))
-        return [pid for pid in _own_processes() if any(name in _command_line(pid) for name in names)]
+        """Processes of this user that name this place on their command line, or work in it: server, engine, helpers.
+
+        A server's children write what they do over their command line.
+        """
+        names, inside = (str(self.work), str(self.sockets)), f"{self.work}/"
+        return [
+            pid
+            for pid in _own_processes()
+            if any(name in _command_line(pid) for name in names) or f"{_directory(pid)}/".startswith(inside)
+        ]
 
     def remove(self) -> bool:
-        """End what runs here and delete everything; blocks up to some seconds. Returns gone()."""
+        """End what runs here and delete everything; blocks up to some seconds. Returns gone(); the log says why not."""
         self._end_processes()
         deadline = time.monotonic() + _GIVE_UP_SECONDS
+        left: dict[str, str] = {}
+
+        def note(_: object, path: str, fault: Any) -> None:
+            if not isinstance(fault[1], FileNotFoundError):
+                left.setdefault(path, _loosened(path, fault[1]))
+
         while time.monotonic() < deadline:
+            left.clear()
             for directory in (self.work, self.sockets):
                 # A dying server may still write beside us: try until nothing comes back.
-                shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(directory, onerror=note)
             if self.gone():
                 sync_directory(self.work.parent)
                 return True
             time.sleep(0.05)
-        return self.gone()
+        path, why = next(iter(left.items()), (str(self.work), "a process is left"))
+        remedy = "Remove it by hand, as root; the next start tries again."
+        _log.error("leftover_stays", path=path, why=why, processes=self.processes(), remedy=remedy)
+        return False
 
     def _end_processes(self) -> None:
         began, sent = time.monotonic(), 0
@@ -79,6 +100,15 @@ class Place:
                     _send(pid, _ENDING[sent][0])
                 sent += 1
             time.sleep(0.02)
+
+
+def _loosened(path: str, fault: Exception) -> str:
+    """Why *path* could not be removed; its permissions and its directory's are no reason the next time."""
+    for one in (Path(path).parent, Path(path)):
+        if one.is_dir() and not one.is_symlink():
+            with suppress(OSError):
+                one.chmod(0o700)
+    return str(getattr(fault, "strerror", fault))
 
 
 def _send(pid: int, number: signal.Signals) -> None:
@@ -98,6 +128,14 @@ def _own_processes() -> list[int]:
         except FileNotFoundError:
             continue
     return found
+
+
+def _directory(pid: int) -> str:
+    """Where it works, also when that has been deleted."""
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
+    except OSError:
+        return ""
 
 
 def _command_line(pid: int) -> str:

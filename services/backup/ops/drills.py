@@ -146,9 +146,9 @@ class Drills:
             self._board.seed(id, ended)
             self._figures.known(ended)
         for left in self._tools.drills_dir.iterdir():
-            if left.is_dir():
+            place = Place.of(left.name, drills=self._tools.drills_dir, run=self._tools.run_dir)
+            if left.is_dir() and place.remove():
                 _log.warning("leftover_removed", directory=left.name)
-                Place.of(left.name, drills=self._tools.drills_dir, run=self._tools.run_dir).remove()
 
     async def attest(self) -> None:
         """Evidence of every ended drill that has none yet: of those found dead, and of those older than evidence."""
