@@ -140,6 +140,7 @@ async def test_a_limit_says_that_there_are_more(files: Database, desk: Desk) -> 
     for number in range(3):
         await given(files, SendNote(str(number)))
     assert "more than these 2" in (await call(desk, "list", "--limit", "2")).stderr
+    assert "more than these 2" in (await call(desk, "list", "--limit", "2", "--json")).stderr
     assert "more than" not in (await call(desk, "list", "--limit", "3", "--state", "ready")).stderr
 
 

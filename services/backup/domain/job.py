@@ -88,11 +88,14 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """skipped: left as they were, because another job has their key. more: not every job was looked at."""
+    """skipped: left as they were, because another job has their key. more: not every job was looked at. before: what a
+    worker has claimed since is left alone.
+    """
 
     retried: int
     skipped: int
     more: bool
+    before: datetime
 
 
 @dataclass(frozen=True, slots=True)

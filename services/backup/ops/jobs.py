@@ -1,6 +1,7 @@
 """What operators do with the jobs of every service. Each change is one transaction with its audit entry."""
 
 from datetime import datetime
+from functools import partial
 
 from libs import audit, ids
 from libs.db import Database
@@ -62,28 +63,33 @@ class Jobs:
             f"Job {job_id} is {job.state}: only dead and scheduled jobs can be retried.", job=job_id, state=job.state
         )
 
-    async def retry_many(self, who: Principal, wanted: Filter) -> Retried:
-        """Make all dead or scheduled jobs of *wanted* ready, at most 100000 by one call."""
+    async def retry_many(self, who: Principal, wanted: Filter, *, before: datetime | None = None) -> Retried:
+        """Make all dead or scheduled jobs of *wanted* ready that nobody has claimed since *before*, at most 100000 by
+        one call. before: None for now; a call that goes on with an earlier one's has the moment that counted there.
+        """
         if wanted.state not in _RETRIABLE:
             raise _invalid("filter.state", "has to be dead or scheduled")
         looked = retried = 0
-        began = await self._now()
+        before = before or await self._now()
         for service in _services(wanted):
-            after: rows.Place = rows.FIRST
-            while True:
-                async with self._db.begin(who) as tx:
-                    page = await rows.retry_page(tx, service, wanted, after, PAGE)
-                    if page.done:
-                        facts = {"queue": wanted.queue, "type": wanted.type, "old_state": wanted.state}
-                        await audit.record(tx, "jobs.retried", service=service, count=str(page.done), **facts)
-                        tx.wake(channel(service))
-                looked, retried, after = looked + page.looked, retried + page.done, page.after
+            page = rows.Page(PAGE, 0, rows.FIRST)
+            while page.looked == PAGE:
+                page = await self._db.retry(partial(self._retry_page, who, service, wanted, page.after, before))
+                looked, retried = looked + page.looked, retried + page.done
                 if looked >= AT_ONCE:
-                    return Retried(retried, looked - retried, True)
-                if page.looked < PAGE or (wanted.state == "dead" and _reaches(page.after, began)):
-                    # What died after the call had begun may be what it retried: that need never end.
-                    break
-        return Retried(retried, looked - retried, False)
+                    return Retried(retried, looked - retried, True, before)
+        return Retried(retried, looked - retried, False, before)
+
+    async def _retry_page(
+        self, who: Principal, service: str, wanted: Filter, after: rows.Place, before: datetime
+    ) -> rows.Page:
+        async with self._db.begin(who) as tx:
+            page = await rows.retry_page(tx, service, wanted, after, PAGE, before=before)
+            if page.done:
+                facts = {"queue": wanted.queue, "type": wanted.type, "old_state": wanted.state}
+                await audit.record(tx, "jobs.retried", service=service, count=str(page.done), **facts)
+                tx.wake(channel(service))
+        return page
 
     async def cancel(self, who: Principal, job_id: str) -> Job:
         """End a job that does not run; have a running one stopped. Raises JobNotFound, JobStateUnfit."""
@@ -133,10 +139,6 @@ class Jobs:
 def name(who: Principal) -> str:
     """The operator as text, e.g. uid:0."""
     return who.operator_id if isinstance(who, Operator) else "?"
-
-
-def _reaches(after: rows.Place, moment: datetime) -> bool:
-    return isinstance(after[0], datetime) and after[0] >= moment
 
 
 def _services(wanted: Filter) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from libs.rpc.server import Context, principal
 from services.backup.ops.guard import Guard
 from services.backup.ops.jobs import Jobs
 from services.backup.rpc import job_messages as messages
+from services.backup.rpc.messages import moment, timestamp
 
 
 class JobServicer(grpc_pb.JobServiceServicer):
@@ -36,8 +37,11 @@ class JobServicer(grpc_pb.JobServiceServicer):
 
     async def BulkRetryJobs(self, request: pb.BulkRetryJobsRequest, context: Context) -> pb.BulkRetryJobsResponse:
         """Many jobs, ready again."""
-        done = await self._jobs.retry_many(principal(context), messages.wanted(request.filter))
-        return pb.BulkRetryJobsResponse(retried_jobs=done.retried, skipped_jobs=done.skipped, more=done.more)
+        before = moment(request.before_time) if request.HasField("before_time") else None
+        done = await self._jobs.retry_many(principal(context), messages.wanted(request.filter), before=before)
+        return pb.BulkRetryJobsResponse(
+            retried_jobs=done.retried, skipped_jobs=done.skipped, more=done.more, before_time=timestamp(done.before)
+        )
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """A job, ended or asked to end."""

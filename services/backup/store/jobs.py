@@ -24,7 +24,7 @@ _GET = text(
 _RETRY = text("SELECT outcome, job, holder FROM jobs.retry_job(:id)")
 _RETRY_PAGE = text(
     "SELECT looked, retried, at, id FROM jobs.retry_page(:service, :queue, :type, :state, CAST(:at AS timestamptz),"
-    " :id, :page)"
+    " :id, :page, CAST(:before AS timestamptz))"
 )
 _CANCEL = text("SELECT outcome, job FROM jobs.cancel_job(:id)")
 _PAUSE = text("SELECT jobs.pause_queue(:service, :queue, :by, :reason)")
@@ -89,10 +89,11 @@ async def retry(tx: Tx, job_id: str) -> tuple[str, Job, str] | None:
     return None if row is None else (row.outcome, Job.from_json(row.job), row.holder)
 
 
-async def retry_page(tx: Tx, service: str, wanted: Filter, after: Place, size: int) -> Page:
-    """Make a page of *service*'s dead or scheduled jobs ready."""
+async def retry_page(tx: Tx, service: str, wanted: Filter, after: Place, size: int, *, before: datetime) -> Page:
+    """Make a page of *service*'s dead or scheduled jobs ready, of those that nobody has claimed since *before*."""
     values = {"service": service, "queue": wanted.queue, "type": wanted.type, "state": wanted.state}
-    row = (await tx.execute(_RETRY_PAGE, values | {"at": after[0], "id": after[1], "page": size})).one()
+    place = {"at": after[0], "id": after[1], "page": size, "before": before}
+    row = (await tx.execute(_RETRY_PAGE, values | place)).one()
     return Page(row.looked, row.retried, (row.at, row.id) if row.looked else after)
 
 

@@ -6,7 +6,7 @@ hid how long all behind it had waited, from the alert too, and just when nobody 
 
 from alembic import op
 
-revision, down_revision = "0010", "0008"
+revision, down_revision = "0010", "0009"
 branch_labels = depends_on = None
 
 

@@ -145,8 +145,11 @@ def _find(path: str, wanted: pb.JobFilter, limit: int) -> tuple[builtins.list[pb
 
 def _retry_all(stub: JobServiceStub, wanted: pb.JobFilter) -> pb.BulkRetryJobsResponse:
     total = pb.BulkRetryJobsResponse()
+    asked = pb.BulkRetryJobsRequest(filter=wanted)
     while True:
-        done = stub.BulkRetryJobs(pb.BulkRetryJobsRequest(filter=wanted), timeout=CALL_SECONDS)
+        done = stub.BulkRetryJobs(asked, timeout=CALL_SECONDS)
+        asked.before_time.CopyFrom(done.before_time)
+        total.before_time.CopyFrom(done.before_time)
         total.retried_jobs += done.retried_jobs
         total.skipped_jobs += done.skipped_jobs
         # A call that only met jobs whose key is taken would meet them again.
@@ -157,8 +160,8 @@ def _retry_all(stub: JobServiceStub, wanted: pb.JobFilter) -> pb.BulkRetryJobsRe
 def _answer(found: builtins.list[pb.Job], more: bool, as_json: bool, nothing: str) -> None:
     if as_json:
         print_json(pb.ListJobsResponse(jobs=found))
-        return
-    console.print(showing.jobs(found) if found else nothing)
+    else:
+        console.print(showing.jobs(found) if found else nothing)
     if more:
         say(f"There are more than these {len(found)}: --limit says how many to show.")
 

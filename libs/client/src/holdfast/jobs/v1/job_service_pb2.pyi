@@ -545,18 +545,26 @@ class BulkRetryJobsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FILTER_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def filter(self) -> Global___JobFilter:
         """Which jobs; state has to be DEAD or SCHEDULED."""
+
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that no worker has claimed since; unset: since this call began. A caller that calls again because there
+        are more gives what the first answer said: jobs that failed anew would be retried for ever.
+        """
 
     def __init__(
         self,
         *,
         filter: Global___JobFilter | None = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "filter", b"filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -571,22 +579,28 @@ class BulkRetryJobsResponse(_message.Message):
     RETRIED_JOBS_FIELD_NUMBER: _builtins.int
     SKIPPED_JOBS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
     retried_jobs: _builtins.int
     """Jobs that are ready now."""
     skipped_jobs: _builtins.int
     """Jobs left as they were, because another unfinished job has their unique key."""
     more: _builtins.bool
-    """Whether this call stopped before it had looked at every job; call again."""
+    """Whether this call stopped before it had looked at every job; call again, with before_time."""
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """The moment that counted."""
+
     def __init__(
         self,
         *,
         retried_jobs: _builtins.int = ...,
         skipped_jobs: _builtins.int = ...,
         more: _builtins.bool = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "retried_jobs", b"retried_jobs", "skipped_jobs", b"skipped_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "more", b"more", "retried_jobs", b"retried_jobs", "skipped_jobs", b"skipped_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
