@@ -33,6 +33,11 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def lines(path: Path) -> list[str]:
+    """The lines of *path*, none when it is not there. What is no text in one of them costs no other."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+
+
 class Journal(Generic[T]):
     """Documents of one kind in one directory, by id; ids sort by time of making."""
 
@@ -58,11 +63,14 @@ class Journal(Generic[T]):
         sync_directory(self.directory)
 
     def load(self) -> dict[str, T]:
-        """Every document that can be read, oldest first. Unreadable ones are left alone for a person to look at."""
+        """Every document that can be read, oldest first. Unreadable ones are put aside for a person, who is told."""
         found: dict[str, T] = {}
         for path in sorted(self.directory.glob("*.json")):
             try:
                 found[path.stem] = self._decode(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, KeyError, TypeError):
-                path.rename(path.with_suffix(".unreadable"))
+            except (ValueError, KeyError, TypeError, AttributeError) as fault:
+                path = path.rename(path.with_suffix(".unreadable"))
+                _log.error("journal_unreadable", path=str(path), fault=type(fault).__name__)
+            except OSError as fault:
+                _log.error("journal_unreadable", path=str(path), fault=fault.strerror)
         return found

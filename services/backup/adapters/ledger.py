@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from services.backup.adapters.journal import sync_directory
+from services.backup.adapters.journal import lines, sync_directory
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.progress import moment, stamp
 
@@ -38,9 +38,7 @@ class Ledger:
         """
         found: dict[int, Beat] = {}
         for path in (self._before, self._path):
-            if not path.exists():
-                continue
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in lines(path):
                 beat = _read(line)
                 if beat is None:
                     continue
@@ -53,8 +51,8 @@ class Ledger:
 def _read(line: str) -> Beat | None:
     try:
         fields = json.loads(line)
-        at = moment(fields["created_at"])
-        if at is None:
+        at, numbers = moment(fields["created_at"]), (fields["sequence"], fields["timeline"])
+        if at is None or not all(type(number) is int for number in numbers):
             return None
         return Beat(fields["sequence"], at, fields["lsn"], fields["timeline"], fields["wal"], fields["signature"])
     except (ValueError, KeyError, TypeError):

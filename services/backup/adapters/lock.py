@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from services.backup.domain.errors import BackupBusy
@@ -22,12 +23,14 @@ class EngineLock:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another of its tasks"
             os.close(handle)
             raise BackupBusy(f"Busy: {holder} is running. {WAIT}", holder=holder) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, what.encode(), 0)
         self._handle = handle
+        # For people alone: a full disk must not cost the lock.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, what.encode(), 0)
 
     def free(self) -> None:
         """Let go; harmless when not held."""

@@ -5,6 +5,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from services.backup.adapters.journal import lines
 from services.backup.domain.exposure import Sample
 from services.backup.domain.progress import moment
 
@@ -38,11 +39,10 @@ class Samples:
         """Every sample of *begin* or later, ascending; a line cut short by a crash is left out."""
         found: dict[datetime, Sample] = {}
         for path in (self._before, self._path):
-            if path.exists():
-                for line in path.read_text(encoding="utf-8").splitlines():
-                    sample = _read(line)
-                    if sample is not None and sample.minute >= begin:
-                        found[sample.minute] = sample
+            for line in lines(path):
+                sample = _read(line)
+                if sample is not None and sample.minute >= begin:
+                    found[sample.minute] = sample
         return [found[minute] for minute in sorted(found)]
 
 
