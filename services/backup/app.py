@@ -157,6 +157,7 @@ def _recovery(config: Config, means: Means, guard: Guard, backups: Backups, dril
         escrow,
         kept.watch,
         kept.conditions,
+        state=means.state,
         archive_wait_seconds=config.archive_wait_seconds,
         now=means.now,
     )

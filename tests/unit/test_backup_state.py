@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from services.backup.adapters.journal import Journal
+from services.backup.adapters.journal import Journal, unreadable
 from services.backup.adapters.ledger import Ledger
 from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.samples import Samples
 from services.backup.domain.errors import BackupBusy
 from services.backup.domain.exposure import Sample
 from services.backup.domain.heartbeat import Beat
+from tests.unit.lines import Lines
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 DAMAGE = [b"\xff\xfe\n", b"null\n", b'{"sequence": "7"}\n', b'{"sequence\n']
@@ -83,3 +84,55 @@ def test_a_lock_whose_note_cannot_be_written_is_held_and_let_go_of(
     mine.free()
     other.take("a drill")
     other.free()
+
+
+def damaged(directory: Path) -> Journal[str]:
+    """A journal of three: a good one, one cut short and one that leads nowhere, which root cannot read either."""
+    journal = Journal(directory, lambda fields: str(fields["state"]))
+    journal.save("a", {"state": "fine"})
+    (directory / "b.json").write_text('{"state": "cut sho')
+    (directory / "c.json").symlink_to("c.json")
+    return journal
+
+
+def test_what_cannot_be_read_is_told_with_its_reason_and_what_to_do(tmp_path: Path, lines: Lines) -> None:
+    assert damaged(tmp_path).load() == {"a": "fine"}
+    cut, refused = lines.read()
+    assert (cut["level"], cut["path"]) == ("error", str(tmp_path / "b.unreadable"))
+    assert cut["fault"].startswith("JSONDecodeError: Unterminated string")
+    assert "b.json" in cut["next"]
+    assert (refused["level"], refused["path"]) == ("error", str(tmp_path / "c.json"))
+    assert refused["fault"] == os.strerror(errno.ELOOP)
+    assert "restart" in refused["next"]
+
+
+def test_a_document_that_cannot_be_put_aside_stops_no_start(
+    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "rename", read_only)
+    assert damaged(tmp_path).load() == {"a": "fine"}
+    assert [line["path"] for line in lines.read()] == [str(tmp_path / "b.json"), str(tmp_path / "c.json")]
+
+
+def test_a_document_nested_too_deep_stops_no_start(tmp_path: Path) -> None:
+    journal = damaged(tmp_path)
+    (tmp_path / "d.json").write_text("[" * 100_000)
+    assert journal.load() == {"a": "fine"}
+
+
+def test_what_cannot_be_read_stands_as_a_warning_until_it_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    journal = Journal(tmp_path / "drills", lambda fields: str(fields["state"]))
+    journal.save("a", {"state": "fine"})
+    assert unreadable(tmp_path) == []
+    damaged(journal.directory).load()
+    (warning,) = unreadable(tmp_path)
+    assert warning.startswith(f"2 documents of this service cannot be read, {tmp_path}/drills/b.unreadable")
+    (journal.directory / "b.unreadable").unlink()
+    (warning,) = unreadable(tmp_path)
+    assert warning.startswith(f"1 document of this service cannot be read, {tmp_path}/drills/c.json")
+    (journal.directory / "c.json").unlink()
+    assert unreadable(tmp_path) == []

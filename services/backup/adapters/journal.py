@@ -11,6 +11,8 @@ from libs.observability import log
 T = TypeVar("T")
 
 _log = log.get(__name__)
+_MEND = "Mend it, call it *.json again and restart the service, or move it out of the state directory."
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def write(path: Path, text: str) -> None:
@@ -33,9 +35,15 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of *path*, none when it is not there. What is no text in one of them costs no other."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+def unreadable(state: Path) -> list[str]:
+    """What stands unread in the journals under *state*, in one sentence with what to do; [] when nothing does."""
+    found = [*state.glob("*/*.unreadable")]
+    refused = [path for path in state.glob("*/*.json") if not (path.is_file() and os.access(path, os.R_OK))]
+    found += [path for path in refused if os.path.lexists(path)]  # a document may be removed meanwhile
+    if not found:
+        return []
+    many = f"{len(found)} document{'s' if len(found) > 1 else ''} of this service cannot be read"
+    return [f"{many}, {min(found)} first: what it tells is missing in every list. {_MEND}"]
 
 
 class Journal(Generic[T]):
@@ -68,9 +76,22 @@ class Journal(Generic[T]):
         for path in sorted(self.directory.glob("*.json")):
             try:
                 found[path.stem] = self._decode(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, KeyError, TypeError, AttributeError) as fault:
-                path = path.rename(path.with_suffix(".unreadable"))
-                _log.error("journal_unreadable", path=str(path), fault=type(fault).__name__)
             except OSError as fault:
-                _log.error("journal_unreadable", path=str(path), fault=fault.strerror)
+                _tell(
+                    path, fault.strerror or type(fault).__name__, f"Let the service read {path.name}, and restart it."
+                )
+            except _DAMAGE as fault:
+                _tell(_put_aside(path), f"{type(fault).__name__}: {fault}", _MEND.replace("*.json", path.name))
         return found
+
+
+def _put_aside(path: Path) -> Path:
+    """Where it is now."""
+    try:
+        return path.rename(path.with_suffix(".unreadable"))
+    except OSError:
+        return path
+
+
+def _tell(path: Path, fault: str, what_next: str) -> None:
+    _log.error("journal_unreadable", path=str(path), fault=fault, next=what_next)

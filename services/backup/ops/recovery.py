@@ -1,6 +1,7 @@
 """Live recovery status: what can be restored, to when, and how far the archive lags."""
 
 import asyncio
+from pathlib import Path
 
 from libs.clock import Clock
 from libs.db import Database
@@ -8,6 +9,7 @@ from libs.errors import AppError
 from libs.principal import System
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.escrow import Escrow
+from services.backup.adapters.journal import unreadable
 from services.backup.domain import object_rpo
 from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineAway
@@ -44,6 +46,7 @@ class Recovery:
         watch: Watch,
         conditions: Conditions,
         *,
+        state: Path,
         archive_wait_seconds: float,
         now: Clock,
     ) -> None:
@@ -57,6 +60,7 @@ class Recovery:
         self._escrow = escrow
         self._watch = watch
         self._conditions = conditions
+        self._state = state
         self._archive_wait_seconds = archive_wait_seconds
         self._now = now
 
@@ -81,6 +85,7 @@ class Recovery:
         warnings += self._evidence.warnings()
         warnings += self._escrow.warnings()
         warnings += self._standing()
+        warnings += await asyncio.to_thread(unreadable, self._state)
         warnings += await self._guard.warnings()
         return Status(
             window=seen,
