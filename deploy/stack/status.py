@@ -18,7 +18,7 @@ from deploy.stack.up import standing
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
 from holdfast.cli.escrow_files import document, words
-from holdfast.cli.show import lost
+from holdfast.cli.show import NOT_ASKED, lost, unread
 from holdfast.escrow import Installation, record
 
 
@@ -86,10 +86,13 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
     """The last lines of the status."""
     if isinstance(found, str):
         return [f"last drill: unknown ({found})", "live RPO: unknown, of objects unknown", "restorable: unknown"]
-    exposure = f"{found.rpo_exposure_seconds:.0f} s" if found.HasField("rpo_exposure_seconds") else "no backup yet"
+    exposure, window = "no backup yet", "not restorable: no backup yet"
+    if unread(found):
+        exposure, window = "unknown", f"restorable: unknown, {NOT_ASKED}"
+    if found.HasField("rpo_exposure_seconds"):
+        exposure = f"{found.rpo_exposure_seconds:.0f} s"
     known = found.HasField("predicted_rto_seconds")
     objects = f"{found.object_rpo.seconds:.0f} s" if found.object_rpo.HasField("seconds") else "unknown"
-    window = "not restorable: no backup yet"
     if found.HasField("earliest_time") and found.HasField("latest_time"):
         window = (
             f"restorable from {moment(found.earliest_time.ToDatetime())} to {moment(found.latest_time.ToDatetime())}"

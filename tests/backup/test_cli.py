@@ -130,3 +130,17 @@ def test_the_history_of_exposure_is_shown(service: Service, drilled: dict[str, A
     shown = call(service, "recovery", "history")
     assert shown.exit_code == 0, shown.output
     assert " of 15 min, from " in shown.stdout
+
+
+def test_with_a_repository_that_cannot_be_read_backups_are_unknown(service: Service, archived: Archived) -> None:
+    """It said "no backup", though it only could not ask."""
+    assert answer(service, "backup", "create", "--type", "full")["state"] == "STATE_SUCCEEDED"
+    right = archived.config.read_text()
+    archived.config.write_text(right.replace("repo1-cipher-pass=only", "repo1-cipher-pass=not-only"))
+    try:
+        done = call(service, "recovery", "status")
+    finally:
+        archived.config.write_text(right)
+    assert (done.exit_code, "no backup" in done.stdout) == (1, False)
+    assert "backups unknown: the repository could not be read" in done.stdout.splitlines()
+    assert any(line.startswith("last backup ") for line in call(service, "recovery", "status").stdout.splitlines())

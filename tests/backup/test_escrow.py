@@ -249,6 +249,24 @@ def test_an_opened_escrow_whose_description_is_damaged_is_not_used_and_blocks_no
     assert checks["escrow"].verdict == pb.CHECK_VERDICT_NOT_MADE
 
 
+def test_an_escrow_that_is_closed_while_its_drill_runs_is_named_as_what_is_gone(
+    asks: Operator, opened: Path, host: Host
+) -> None:
+    """It said that a file of the repository is missing, and to run verify."""
+    asks.status(advance=True)
+    name = asks.begin_drill(kind=pb.DRILL_KIND_DEEP).name
+    for drill in asks.watch(name):
+        if opened.exists() and any(phase.phase == "restore" for phase in drill.phases):
+            assert run("close").exit_code == 0
+    ended = asks.get_drill(name)
+    open_for_drills(host.escrow, host)
+    assert ended.state == pb.STATE_FAILED
+    assert "pgbackrest.conf is gone" in ended.error.message
+    assert "has to stay open until the drill ends" in ended.error.message
+    assert "Run verify" not in ended.error.message
+    assert "Export another" not in ended.error.message
+
+
 def test_somebody_who_may_not_read_the_secrets_is_told_to_be_root_and_gets_no_file(
     host: Host, archived: Archived
 ) -> None:

@@ -35,3 +35,20 @@ async def test_a_differential_backup_does_not_hide_that_the_full_one_fails(one: 
     one.kept.scheduler.ask(Task.FULL)
     assert await one.kept.scheduler.look() is Task.FULL
     assert one.conditions() == {}
+
+
+async def test_a_full_backup_that_met_a_stalled_store_is_tried_again_soon(one: Keeper) -> None:
+    """The one that a breach asks for waited six hours for a person."""
+    await one.full()
+    program = wrapper(one.archived.base)
+    sound = program.read_text(encoding="utf-8")
+    said = "ERROR: [042]: timeout after 60000ms waiting for read from 'localhost:8333'"
+    stalled = f'case "$*" in *--type=full*) echo "{said}" >&2; exit 42;; esac\nexec'
+    program.write_text(sound.replace("exec", stalled), encoding="utf-8")
+    try:
+        one.kept.scheduler.ask(Task.FULL)
+        assert await one.kept.scheduler.look() is Task.FULL
+    finally:
+        program.write_text(sound, encoding="utf-8")
+    attempt = one.kept.scheduler.attempts[Task.FULL]
+    assert (attempt.ok, attempt.again) == (False, True)

@@ -143,6 +143,20 @@ async def test_while_the_store_is_away_nothing_is_begun_and_whoever_asks_is_told
     assert one.conditions() == {}
 
 
+@pytest.mark.faults
+async def test_a_store_that_stalls_is_away_and_no_file_is_called_damaged(one: Keeper, seaweed: SeaweedServer) -> None:
+    """The full backup that a breach asks for waited six hours, and a person was called."""
+    await one.full()
+    with seaweed.stalled():
+        with pytest.raises(EngineAway, match="does not answer in time"):
+            await one.backups.create(System("tests"), BackupType.FULL)
+        await one.kept.watch.look()
+        assert "the store does not answer in time" in one.conditions()["repository_unreadable"]
+    await one.kept.watch.look()
+    assert one.conditions() == {}
+    await one.full()
+
+
 @pytest.mark.sweep
 async def test_a_store_that_dies_in_the_middle_of_a_backup_is_away_and_the_next_try_clears_up(
     one: Keeper, seaweed: SeaweedServer

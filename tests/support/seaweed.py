@@ -78,6 +78,18 @@ class SeaweedServer:
             self._process = None
         self._remove_sockets()
 
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Stopped meanwhile: it takes connections and answers nothing. Afterwards it is ready again."""
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+            self._wait(process, self.seaweed.ready)
+
     def client(self, identity: str) -> Any:
         """A boto3 S3 client with the key pair of *identity*, for looking at what a service left."""
         pair = self.seaweed.identities[identity]

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from deploy.stack.status import recovery_lines
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.cli import main
+from holdfast.cli.show import UNREAD
 from services.backup.domain.breach import Breach
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.object_rpo import ObjectRpo
@@ -89,3 +90,29 @@ def test_make_status_and_the_doctor_tell_every_lost_piece_behind_the_restorable_
 def test_a_heartbeat_in_a_lost_piece_is_no_moment_that_a_drill_can_prove() -> None:
     assert [beat.sequence for beat in told(LOST).recent_heartbeats] == [1, 2, 3, 6, 7, 8]
     assert [beat.sequence for beat in told().recent_heartbeats] == [*range(1, 9)]
+
+
+def unheard() -> pb.GetRecoveryStatusResponse:
+    """What the service says when it could not ask the repository, as Recovery words it."""
+    warnings = (f"{UNREAD}: pgbackrest info: the store does not answer in time (code 42).",)
+    objects = ObjectRpo(None, "no drill yet")
+    return messages.status(Status(Window(None, None, None, ()), 0, "", None, 9, None, None, warnings, objects))
+
+
+def test_a_repository_that_could_not_be_asked_is_not_said_to_hold_no_backup(tmp_path: Path) -> None:
+    done = ask(unheard(), tmp_path)
+    assert done.exit_code == 1, done.output
+    assert done.stdout.splitlines()[0] == "restorable time unknown: the repository could not be read"
+    assert "backups unknown: the repository could not be read" in done.stdout.splitlines()
+    assert "archived heartbeats unknown; newest written 9" in done.stdout.splitlines()
+    assert "no backup" not in done.stdout
+    empty = unheard()
+    del empty.warnings[:]
+    assert {"not restorable", "no backup"} <= set(ask(empty, tmp_path).stdout.splitlines())
+
+
+def test_make_status_and_the_doctor_do_not_say_that_a_repository_which_could_not_be_asked_is_empty() -> None:
+    lines = recovery_lines(unheard())
+    assert lines[-1] == "restorable: unknown, the repository could not be read"
+    assert "live RPO: unknown, of objects unknown" in lines
+    assert not [line for line in lines if "no backup" in line]

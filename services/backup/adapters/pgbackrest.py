@@ -15,7 +15,7 @@ from pathlib import Path
 
 from services.backup.adapters import command, pgbackrest_listing, pgbackrest_verify
 from services.backup.adapters.command import Finished
-from services.backup.adapters.pgbackrest_exits import judge
+from services.backup.adapters.pgbackrest_exits import configured, judge
 from services.backup.adapters.pgbackrest_info import parse_info
 from services.backup.adapters.pgbackrest_options import (
     PROBE_IO_SECONDS,
@@ -197,9 +197,11 @@ class PgBackRest:
         told = [word for word in options(verb, io_seconds=self.io_seconds) if word.split("=")[0] not in own]
         argv = [self.program, verb, f"--config={config}", f"--stanza={self.stanza}", *told, *words]
         try:
-            return await command.run(argv, timeout_seconds=timeout_seconds)
+            done = await command.run(argv, timeout_seconds=timeout_seconds)
         except OSError as error:
             raise EngineFailed("The backup engine could not be started.", command=verb, fault=error.strerror) from error
+        configured(verb, done, config)
+        return done
 
     def _log(self, verb: str) -> Path:
         """Where *verb* tells more than it prints."""

@@ -1,7 +1,8 @@
 """What pgBackRest's exit codes mean here: try again later, or call a person; and what that person should do.
 
 Source: its table of errors, whose numbers are the same from 2.45 on. `info` exits with 0 whatever it met and names the
-class of the error in a message, e.g. "[HostConnectError]"; 103 and 104 stand for other errors that they quote.
+class of the error in a message, e.g. "[HostConnectError]"; 103 and 104 stand for other errors that they quote. A socket
+is a file to it: only the words tell a store that stalls or hangs up from a disk that fails.
 """
 
 import re
@@ -10,9 +11,11 @@ from pathlib import Path
 
 from libs.errors import AppError
 from services.backup.adapters.command import Finished
-from services.backup.domain.errors import BackupBusy, EngineAway, EngineFailed
+from services.backup.domain.errors import BackupBusy, ConfigurationGone, EngineAway, EngineFailed
 
 _LOCK_HELD = 50
+_FILE_MISSING = 55
+_UNKNOWN = 125  # the engine's own, for an error without a code
 _SUMMARIES = {103, 104}
 _QUOTED = re.compile(r"ERROR: \[(\d{3})\]")
 _CLASS = re.compile(r"\[?\b([A-Z][A-Za-z]+Error)\b\]?")
@@ -40,6 +43,7 @@ EXITS = {
     39: Exit("the store refused", "Check the identity's key and what it may do in the store"),
     40: Exit("a directory that has to be empty is not", "Find out whose it is before anything else"),
     41: Exit("a file cannot be opened", "Check owner and mode of the file it names"),
+    42: Exit("a file cannot be read", "Check the disk and the file it names"),
     44: Exit("the archive belongs to another database", "Find the server that archives into this stanza, and stop it"),
     45: Exit(
         "a WAL segment is in the archive with other content",
@@ -72,6 +76,12 @@ EXITS = {
     105: Exit("the store refused", "Check the identity's key and what it may do in the store"),
     106: Exit("the clock has been moved", "Set the clock right: a new backup has to be later than the newest one"),
 }
+_STALLED = Exit(
+    "the store does not answer in time", "Check that the object store runs and the network to it", again=True
+)
+_TRANSFER = re.compile(r"timeout|waiting for (?:read|write)|unexpected eof", re.IGNORECASE)
+# An HTTP error that the store answers has the code 39 too, and any words.
+_STALLS = {39: re.compile(r"unexpected TLS eof"), 42: _TRANSFER, 64: _TRANSFER}
 _CLASSES = {
     "HostConnectError": 49,
     "ServiceError": 101,
@@ -81,6 +91,8 @@ _CLASSES = {
     "JsonFormatError": 29,
     "FileMissingError": 55,
     "FileOpenError": 41,
+    "FileReadError": 42,
+    "FileWriteError": 64,
     "FileInvalidError": 28,
     "ChecksumError": 26,
     "AccessError": 105,
@@ -88,10 +100,12 @@ _CLASSES = {
 }
 
 
-def explained(code: int) -> Exit:
-    """What *code* means; an unknown one is a fault to be looked at."""
+def explained(code: int, words: str) -> Exit:
+    """What *code* means beside the engine's *words*; an unknown one is a fault to be looked at."""
     if code < 0:
         return Exit("it did not end in time, or was killed", "Look for what it waited on", again=True)
+    if code in _STALLS and _STALLS[code].search(words):
+        return _STALLED
     return EXITS.get(code, Exit("it failed", _READ_LOG))
 
 
@@ -108,20 +122,31 @@ def judge(verb: str, done: Finished, log: Path) -> None:
     raise refusal(verb, code, done.last_words(), log)
 
 
+def configured(verb: str, done: Finished, config: Path) -> None:
+    """Return when *config* was there. Raises ConfigurationGone: to the engine it is a missing file like another."""
+    if done.code == _FILE_MISSING and f"missing file '{config}'" in done.err + done.out:
+        raise ConfigurationGone(
+            f"pgbackrest {verb}: the engine's configuration file {config} is gone (code {done.code}). An escrow that"
+            " was opened for drills has to stay open until the drill ends; any other file has to be written again."
+            f" It said: {done.last_words()}",
+            command=verb, code=done.code, config=config,
+        )  # fmt: skip
+
+
 def refusal(verb: str, code: int, words: str, log: Path, *, status: int = 0) -> AppError:
     """The error for *code*: what it means, what to do, what the engine said, where it says more. status: of `info`."""
-    exit_ = explained(code)
+    exit_ = explained(code, words)
     kind = EngineAway if exit_.again else EngineFailed
     message = f"pgbackrest {verb}: {exit_.meaning} (code {code}). {exit_.remedy}. Log: {log}. It said: {words}"
     return kind(message, command=verb, code=code, log=log, status=status)
 
 
 def classified(message: str) -> int:
-    """The code of the first error class that *message* names, 99 when it names none."""
+    """The code of the first known error class that *message* names, 125 when it names none."""
     for name in _CLASS.findall(message):
         if name in _CLASSES:
             return _CLASSES[name]
-    return 99
+    return _UNKNOWN
 
 
 def _cause(done: Finished) -> int:
@@ -132,4 +157,4 @@ def _cause(done: Finished) -> int:
     if quoted:
         return quoted[0]
     named = classified(done.err + done.out)
-    return done.code if named == 99 else named
+    return done.code if named == _UNKNOWN else named

@@ -26,7 +26,7 @@ def parse_info(text: str, stanza: str, *, log: Path = Path("/dev/null")) -> Repo
     """The repository. log: where the engine tells more, for an error.
 
     Raises EngineFailed for output that is not of this shape or a status that means the repository cannot be trusted,
-    EngineAway when that is because the store cannot be reached.
+    EngineAway when that is because the store cannot be reached or stalls.
     """
     try:
         # Not strict: with a wrong cipher pass it quotes what it could not read, raw bytes and all.

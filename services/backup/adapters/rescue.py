@@ -13,7 +13,7 @@ from holdfast.escrow.place import CONFIG, for_drill
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.pgbackrest import PgBackRest
 from services.backup.domain.drill import Check, not_made
-from services.backup.domain.errors import EngineFailed
+from services.backup.domain.errors import ConfigurationGone, EngineFailed
 from services.backup.domain.escrow import CHECK
 
 __all__ = ["CONFIG", "Rescue", "none", "rescuer"]
@@ -36,10 +36,13 @@ class Rescue:
     async def prove(self, label: str) -> None:
         """Return when the escrow opens the repository and *label* is in it. Raises EngineFailed when it does not.
 
-        A repository that cannot be reached now (EngineAway) says nothing about the escrow.
+        A repository that cannot be reached now (EngineAway) says nothing about the escrow, and one that was closed
+        meanwhile is gone and not useless (ConfigurationGone).
         """
         try:
             held = await self.engine.inspect()
+        except ConfigurationGone:
+            raise
         except EngineFailed as error:
             raise self._useless(error.message) from error
         if label not in {one.label for one in held.backups}:

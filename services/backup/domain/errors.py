@@ -51,6 +51,10 @@ class EngineFailed(AppError):
     kind, reason = Kind.INTERNAL, "BACKUP_ENGINE_FAILED"
 
 
+class ConfigurationGone(EngineFailed):
+    """The engine's configuration file is not there; facts: config too."""
+
+
 class EngineAway(AppError):
     """The engine cannot reach its repository or the server now; the same call may work later."""
 

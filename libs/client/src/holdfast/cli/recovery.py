@@ -71,10 +71,11 @@ def history(hours: float, points: int, as_json: bool, path: str) -> None:
 
 
 def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
+    unread = showing.unread(found)
     if found.HasField("latest_time"):
         window = f"restorable from {showing.moment(found.earliest_time)} to {showing.moment(found.latest_time)}"
     else:
-        window = "not restorable"
+        window = f"restorable time unknown: {showing.NOT_ASKED}" if unread else "not restorable"
     lines = [window, *(showing.lost(one) for one in found.lost_intervals)]
     if found.HasField("rpo_exposure_seconds"):
         lines.append(
@@ -83,15 +84,20 @@ def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
     lines.append(showing.object_rpo(found.object_rpo) + _by(found.object_rpo))
     if found.HasField("predicted_rto_seconds"):
         lines.append(f"RTO now {found.predicted_rto_seconds:.1f} s by past drills{_wrong(found)}")
-    newest = found.last_backup
-    lines.append(
-        f"last backup {newest.label or newest.name} {showing.word(newest.state)}" if newest.name else "no backup"
-    )
+    lines.append(_newest(found, f"backups unknown: {showing.NOT_ASKED}" if unread else "no backup"))
     last = found.last_drill
     lines.append(f"last drill {last.name} {showing.word(last.state)}" if last.name else "no drill yet")
     recent = ", ".join(f"{beat.sequence} ({showing.moment(beat.create_time)})" for beat in found.recent_heartbeats[:3])
-    lines.append(f"archived heartbeats {recent or 'none'}; newest written {found.newest_heartbeat}")
+    lines.append(
+        f"archived heartbeats {recent or ('unknown' if unread else 'none')}; newest written {found.newest_heartbeat}"
+    )
     return [*lines, *(f"warning: {warning}" for warning in found.warnings)]
+
+
+def _newest(found: pb.GetRecoveryStatusResponse, otherwise: str) -> str:
+    """The newest backup, or *otherwise* when the answer has none."""
+    newest = found.last_backup
+    return f"last backup {newest.label or newest.name} {showing.word(newest.state)}" if newest.name else otherwise
 
 
 def _by(found: pb.ObjectRpo) -> str:
