@@ -207,16 +207,17 @@ class Service:
 
     @property
     def leftovers(self) -> list[str]:
-        """What a drill left: directories of copies and of their sockets, and processes that name them."""
+        """What a drill left: directories of copies and of their sockets, and processes that name them or work there."""
         copies = self.state / "copies"
         found = [str(path) for path in copies.iterdir()] if copies.exists() else []
         found += [str(path) for path in self.run.glob("d*") if path.is_dir()]
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                works_in = os.readlink(entry.with_name("cwd"))
             except OSError:
                 continue
-            if str(copies) in line:
+            if str(copies) in line or works_in.startswith(f"{copies.resolve()}/"):
                 found.append(line)
         return found
 

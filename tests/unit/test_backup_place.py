@@ -3,9 +3,12 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from services.backup.adapters.place import Place
 from tests.support.scratch import scratch
@@ -57,6 +60,34 @@ def test_a_process_that_works_in_the_place_and_does_not_name_it_is_found_and_end
             assert (place.processes(), place.gone()) == ([child.pid], False)
             assert place.remove()
             assert child.wait(20) != 0
+            assert other.poll() is None
+        finally:
+            child.kill()
+            other.kill()
+
+
+@pytest.mark.parametrize("where", ["work", "sockets"])
+def test_a_process_in_a_place_that_is_reached_by_a_symbolic_link_is_found_and_ended(tmp_path: Path, where: str) -> None:
+    """The kernel tells where it really works: a state directory that is a link made every such process invisible."""
+    (tmp_path / "volume" / "drills").mkdir(parents=True)
+    (tmp_path / "state").symlink_to(tmp_path / "volume")
+    place = Place.of("01m8hcbh43k313fhe1yvbvjc0k", drills=tmp_path / "state" / "drills", run=tmp_path / "state")
+    place.make()
+    argv = [sys.executable, "-c", _WAITING]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=getattr(place, where)) as child,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=place.work.parent) as other,
+    ):
+        try:
+            for one in (child, other):
+                assert one.stdout is not None
+                one.stdout.readline()
+            child.send_signal(signal.SIGSTOP)
+            shutil.rmtree(place.work)
+            shutil.rmtree(place.sockets)
+            assert (place.processes(), place.gone()) == ([child.pid], False)
+            assert place.remove()
+            assert child.wait(20) == -signal.SIGKILL
             assert other.poll() is None
         finally:
             child.kill()

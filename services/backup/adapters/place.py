@@ -59,13 +59,16 @@ class Place:
     def processes(self) -> list[int]:
         """Processes of this user that name this place on their command line, or work in it: server, engine, helpers.
 
-        A server's children write what they do over their command line.
+        A server's children write what they do over their command line. Where they work is told without symbolic links.
         """
-        names, inside = (str(self.work), str(self.sockets)), f"{self.work}/"
+        given = (self.work, self.sockets)
+        names = {str(one) for one in given} | {os.path.realpath(one) for one in given}
+        inside = tuple(f"{name}/" for name in names)
         return [
             pid
             for pid in _own_processes()
-            if any(name in _command_line(pid) for name in names) or f"{_directory(pid)}/".startswith(inside)
+            if any(name in _command_line(pid) for name in names)
+            or any(f"{one}/".startswith(inside) for one in _directories(pid))
         ]
 
     def remove(self) -> bool:
@@ -130,12 +133,13 @@ def _own_processes() -> list[int]:
     return found
 
 
-def _directory(pid: int) -> str:
-    """Where it works, also when that has been deleted."""
-    try:
-        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
-    except OSError:
-        return ""
+def _directories(pid: int) -> list[str]:
+    """Where it works and what it has for its root, also when that has been deleted."""
+    found = []
+    for name in ("cwd", "root"):
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)"))
+    return found
 
 
 def _command_line(pid: int) -> str:
