@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from holdfast.cli import main
+from holdfast.jobs.v1 import job_service_pb2 as pb
 from libs.db import Database
 from libs.jobqueue import put
 from libs.jobqueue.claim import Claimer
@@ -18,6 +19,7 @@ from tests.jobs.samples import SendNote, TryTwice
 from tests.support import jobs as support
 from tests.support.jobs import Desk
 from tests.support.postgres import TestDatabase
+from tests.support.wire import told
 from tests.unit.lines import Lines
 
 ANNA = User("oak", "anna")
@@ -142,6 +144,21 @@ async def test_a_limit_says_that_there_are_more(files: Database, desk: Desk) -> 
     assert "more than these 2" in (await call(desk, "list", "--limit", "2")).stderr
     assert "more than these 2" in (await call(desk, "list", "--limit", "2", "--json")).stderr
     assert "more than" not in (await call(desk, "list", "--limit", "3", "--state", "ready")).stderr
+
+
+async def test_a_list_as_json_that_a_limit_cuts_off_has_the_token_of_its_next_page(
+    files: Database, desk: Desk, database: TestDatabase
+) -> None:
+    jobs = [f"jobs/{await given(files, SendNote(str(number)))}" for number in range(3)]
+    cut = await answer(desk, "list", "--limit", "2")
+    assert [one["name"] for one in cut["jobs"]] == jobs[:0:-1]
+    rest = await told(desk.stub.ListJobs(pb.ListJobsRequest(page_token=cut["next_page_token"]), timeout=20))
+    assert [one.name for one in rest.jobs] == jobs[:1]
+    assert (await answer(desk, "list", "--limit", "3"))["next_page_token"] == ""
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET state = 'dead', finished_at = clock_timestamp()")
+    assert (await answer(desk, "dead", "--limit", "2"))["next_page_token"]
+    assert "more than these 2" in (await call(desk, "dead", "--limit", "2", "--json")).stderr
 
 
 async def test_a_service_that_is_not_there_has_its_own_exit_code(desk: Desk) -> None:

@@ -88,8 +88,8 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """skipped: left as they were, because another job has their key. more: not every job was looked at. before: what a
-    worker has claimed since is left alone.
+    """skipped: left as they were, because another job has their key. more: not every job was looked at. before: what
+    was put or claimed since is left alone.
     """
 
     retried: int

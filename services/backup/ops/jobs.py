@@ -64,13 +64,15 @@ class Jobs:
         )
 
     async def retry_many(self, who: Principal, wanted: Filter, *, before: datetime | None = None) -> Retried:
-        """Make all dead or scheduled jobs of *wanted* ready that nobody has claimed since *before*, at most 100000 by
-        one call. before: None for now; a call that goes on with an earlier one's has the moment that counted there.
+        """Make all dead or scheduled jobs of *wanted* ready that were put before *before* and not claimed since, at
+        most 100000 by one call. before: None, or later than now, for now; a call that goes on with an earlier one's has
+        the moment that counted there.
         """
         if wanted.state not in _RETRIABLE:
             raise _invalid("filter.state", "has to be dead or scheduled")
         looked = retried = 0
-        before = before or await self._now()
+        now = await self._now()
+        before = min(before or now, now)
         for service in _services(wanted):
             page = rows.Page(PAGE, 0, rows.FIRST)
             while page.looked == PAGE:

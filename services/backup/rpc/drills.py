@@ -20,7 +20,7 @@ class DrillServicer(grpc_pb.DrillServiceServicer):
     async def CreateDrill(self, request: pb.CreateDrillRequest, context: Context) -> pb.CreateDrillResponse:
         """Start a drill."""
         target = request.drill.target
-        at = messages.moment(target.time) if target.HasField("time") else None
+        at = messages.moment(target.time, "drill.target.time") if target.HasField("time") else None
         backup = names.BACKUP.parse(target.backup, field="drill.target.backup")["backup"] if target.backup else ""
         kind, full = messages.drill_kind(request.drill), request.drill.full_checks
         made = await self._drills.create(

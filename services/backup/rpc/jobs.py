@@ -37,7 +37,7 @@ class JobServicer(grpc_pb.JobServiceServicer):
 
     async def BulkRetryJobs(self, request: pb.BulkRetryJobsRequest, context: Context) -> pb.BulkRetryJobsResponse:
         """Many jobs, ready again."""
-        before = moment(request.before_time) if request.HasField("before_time") else None
+        before = moment(request.before_time, "before_time") if request.HasField("before_time") else None
         done = await self._jobs.retry_many(principal(context), messages.wanted(request.filter), before=before)
         return pb.BulkRetryJobsResponse(
             retried_jobs=done.retried, skipped_jobs=done.skipped, more=done.more, before_time=timestamp(done.before)

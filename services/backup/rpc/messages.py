@@ -75,9 +75,12 @@ def timestamp(at: datetime | None) -> Timestamp | None:
     return made
 
 
-def moment(value: Timestamp) -> datetime:
-    """*value* as an aware datetime, to the microsecond."""
-    return value.ToDatetime(tzinfo=UTC)
+def moment(value: Timestamp, field: str) -> datetime:
+    """*value* as an aware datetime, to the microsecond. Raises InvalidArgument of *field* when it is no moment."""
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise _unfit(field, "has to lie in the years 1 to 9999, with 0 to 999999999 nanoseconds") from None
 
 
 def backup(value: Backup) -> pb.Backup:

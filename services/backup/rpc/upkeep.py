@@ -67,8 +67,8 @@ class UpkeepServicer(grpc_pb.UpkeepServiceServicer):
 
     async def ListExposures(self, request: pb.ListExposuresRequest, context: Context) -> pb.ListExposuresResponse:
         """The history, cut into equal parts."""
-        end = moment(request.end_time) if request.HasField("end_time") else self._now()
-        begin = moment(request.begin_time) if request.HasField("begin_time") else end - timedelta(days=1)
+        end = moment(request.end_time, "end_time") if request.HasField("end_time") else self._now()
+        begin = moment(request.begin_time, "begin_time") if request.HasField("begin_time") else end - timedelta(days=1)
         if begin >= end:
             raise InvalidArgument(
                 "The beginning has to lie before the end.",

@@ -90,7 +90,7 @@ async def retry(tx: Tx, job_id: str) -> tuple[str, Job, str] | None:
 
 
 async def retry_page(tx: Tx, service: str, wanted: Filter, after: Place, size: int, *, before: datetime) -> Page:
-    """Make a page of *service*'s dead or scheduled jobs ready, of those that nobody has claimed since *before*."""
+    """Make a page of *service*'s dead or scheduled jobs ready, of those put before *before* and not claimed since."""
     values = {"service": service, "queue": wanted.queue, "type": wanted.type, "state": wanted.state}
     place = {"at": after[0], "id": after[1], "page": size, "before": before}
     row = (await tx.execute(_RETRY_PAGE, values | place)).one()

@@ -1,6 +1,5 @@
 """`holdfast jobs list|dead|show|retry|cancel|queues|pause|resume|guard|release`."""
 
-import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +50,8 @@ for _verb in verbs:
 @socket_option
 def list(state: str, service: str, queue: str, type_: str, limit: int, as_json: bool, path: str) -> None:
     """Jobs: scheduled ones soonest first, running ones longest first, all others newest first."""
-    found, more = _find(path, _filter(state, service, queue, type_), limit)
-    _answer(found, more, as_json, f"There is no {state or 'unfinished'} job{_of(service, queue, type_)}.")
+    found = _find(path, _filter(state, service, queue, type_), limit)
+    _answer(found, as_json, f"There is no {state or 'unfinished'} job{_of(service, queue, type_)}.")
 
 
 @jobs.command()
@@ -62,9 +61,9 @@ def list(state: str, service: str, queue: str, type_: str, limit: int, as_json: 
 @socket_option
 def dead(service: str, queue: str, type_: str, limit: int, as_json: bool, path: str) -> None:
     """Dead letters: jobs that were given up and wait for somebody to look, newest first."""
-    found, more = _find(path, _filter("dead", service, queue, type_), limit)
-    _answer(found, more, as_json, f"There is no dead letter{_of(service, queue, type_)}.")
-    if found and not as_json:
+    found = _find(path, _filter("dead", service, queue, type_), limit)
+    _answer(found, as_json, f"There is no dead letter{_of(service, queue, type_)}.")
+    if found.jobs and not as_json:
         say("One again: `holdfast jobs retry ID`; all of a kind: `holdfast jobs retry --state dead --type TYPE`.")
         say("Give one up: `holdfast jobs cancel ID`.")
 
@@ -129,18 +128,18 @@ def cancel(job: str, as_json: bool, path: str) -> None:
         say(f"Its worker is asked to stop it; look with `holdfast jobs show {found.name}`.")
 
 
-def _find(path: str, wanted: pb.JobFilter, limit: int) -> tuple[builtins.list[pb.Job], bool]:
-    found: builtins.list[pb.Job] = []
+def _find(path: str, wanted: pb.JobFilter, limit: int) -> pb.ListJobsResponse:
+    found = pb.ListJobsResponse()
     asked = pb.ListJobsRequest(filter=wanted)
     with connected(path) as channel:
         stub = JobServiceStub(channel)
         while True:
-            asked.page_size = min(1000, limit - len(found))
+            asked.page_size = min(1000, limit - len(found.jobs))
             page = stub.ListJobs(asked, timeout=CALL_SECONDS)
-            found += page.jobs
-            asked.page_token = page.next_page_token
-            if len(found) >= limit or not asked.page_token:
-                return found, bool(asked.page_token)
+            found.jobs.extend(page.jobs)
+            found.next_page_token = asked.page_token = page.next_page_token
+            if len(found.jobs) >= limit or not asked.page_token:
+                return found
 
 
 def _retry_all(stub: JobServiceStub, wanted: pb.JobFilter) -> pb.BulkRetryJobsResponse:
@@ -157,13 +156,13 @@ def _retry_all(stub: JobServiceStub, wanted: pb.JobFilter) -> pb.BulkRetryJobsRe
             return total
 
 
-def _answer(found: builtins.list[pb.Job], more: bool, as_json: bool, nothing: str) -> None:
+def _answer(found: pb.ListJobsResponse, as_json: bool, nothing: str) -> None:
     if as_json:
-        print_json(pb.ListJobsResponse(jobs=found))
+        print_json(found)
     else:
-        console.print(showing.jobs(found) if found else nothing)
-    if more:
-        say(f"There are more than these {len(found)}: --limit says how many to show.")
+        console.print(showing.jobs([*found.jobs]) if found.jobs else nothing)
+    if found.next_page_token:
+        say(f"There are more than these {len(found.jobs)}: --limit says how many to show.")
 
 
 def _show(found: pb.Job, as_json: bool) -> None:

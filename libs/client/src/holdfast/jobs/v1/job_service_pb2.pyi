@@ -552,8 +552,9 @@ class BulkRetryJobsRequest(_message.Message):
 
     @_builtins.property
     def before_time(self) -> _timestamp_pb2.Timestamp:
-        """Only jobs that no worker has claimed since; unset: since this call began. A caller that calls again because there
-        are more gives what the first answer said: jobs that failed anew would be retried for ever.
+        """Only jobs that were put before it and that no worker has claimed since; unset, or later than now: when this call
+        began, by the database's clock. A caller that calls again because there are more gives what the first answer said:
+        jobs that failed anew would be retried for ever.
         """
 
     def __init__(
