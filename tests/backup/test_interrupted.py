@@ -1,8 +1,11 @@
 """A service that dies, at any instruction, leaves nothing that its next start does not clean up."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,41 @@ def test_a_drill_killed_in_a_phase_is_failed_and_cleaned_up_at_the_next_start(ba
     assert found.state == pb.STATE_FAILED
     assert left or phase == "teardown"
     assert found.phases[-1].state == pb.STATE_SUCCEEDED
+
+
+def working_below(copies: Path) -> list[int]:
+    """Processes that work in a copy, by whatever name."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(entry / "cwd").startswith(f"{copies}/"):
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_stopped_server_of_a_copy_and_directories_without_permissions_are_gone_after_the_next_start(
+    backed_up: Service,
+) -> None:
+    """The server's children had other command lines, and lived on; the directory was told to be removed, and stayed."""
+    copies = backed_up.state / "copies"
+    with Operator(backed_up) as operator:
+        name = operator.begin_drill().name
+        for drill in operator.watch(name):
+            if any(one.phase == "check" and one.state == pb.STATE_RUNNING for one in drill.phases):
+                break
+        stopped = working_below(copies)
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        for directory in (*copies.glob("*/data/base"), *copies.glob("*/log")):
+            directory.chmod(0o500)
+        backed_up.kill()
+    # The postmaster and children that write what they do over their command line.
+    assert len(stopped) > 2
+    backed_up.start()
+    assert (working_below(copies), backed_up.leftovers) == ([], [])
+    with Operator(backed_up) as operator:
+        assert operator.get_drill(name).phases[-1].state == pb.STATE_SUCCEEDED
 
 
 def test_a_drill_succeeds_after_all_those_kills(backed_up: Service) -> None:

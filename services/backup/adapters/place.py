@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ _MADE = ("lock", "spool", "log", "tablespaces", "ahead")
 _SOCKET_ID = 12
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 6.0))
 _GIVE_UP_SECONDS = 15.0
+REMEDY = "End or remove it by hand, as root; the next start of the service tries again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,16 @@ class Place:
             or any(f"{one}/".startswith(inside) for one in _directories(pid))
         ]
 
-    def remove(self) -> bool:
-        """End what runs here and delete everything; blocks up to some seconds. Returns gone(); the log says why not."""
+    def remove(self) -> str:
+        """End what runs here and delete everything; blocks up to some seconds. What is left and why, "" once gone()."""
         self._end_processes()
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         left: dict[str, str] = {}
 
         def note(_: object, path: str, fault: Any) -> None:
             if not isinstance(fault[1], FileNotFoundError):
-                left.setdefault(path, _loosened(path, fault[1]))
+                self._loosen(Path(path))
+                left.setdefault(path, str(getattr(fault[1], "strerror", fault[1])))
 
         while time.monotonic() < deadline:
             left.clear()
@@ -88,12 +92,26 @@ class Place:
                 shutil.rmtree(directory, onerror=note)
             if self.gone():
                 sync_directory(self.work.parent)
-                return True
+                return ""
             time.sleep(0.05)
-        path, why = next(iter(left.items()), (str(self.work), "a process is left"))
-        remedy = "Remove it by hand, as root; the next start tries again."
-        _log.error("leftover_stays", path=path, why=why, processes=self.processes(), remedy=remedy)
-        return False
+        what = self._first(left)
+        _log.error("leftover_stays", place=self.work.name, what=what, remedy=REMEDY)
+        return what
+
+    def _loosen(self, path: Path) -> None:
+        """Let this user into *path* and its directory; not into that of the sockets, which others use too."""
+        for one in (path.parent, path):
+            ours = one.is_relative_to(self.work.parent) or one.is_relative_to(self.sockets)
+            if ours and one.is_dir() and not one.is_symlink():
+                with suppress(OSError):
+                    one.chmod(stat.S_IMODE(one.stat().st_mode) | stat.S_IRWXU)
+
+    def _first(self, left: Mapping[str, str]) -> str:
+        """Of what is left, what was met first, and why."""
+        if running := self.processes():
+            return f"{self.work}: process {running[0]} does not end"
+        path, why = next(iter(left.items()), (str(self.work), "it came back"))
+        return f"{path}: {why}"
 
     def _end_processes(self) -> None:
         began, sent = time.monotonic(), 0
@@ -103,15 +121,6 @@ class Place:
                     _send(pid, _ENDING[sent][0])
                 sent += 1
             time.sleep(0.02)
-
-
-def _loosened(path: str, fault: Exception) -> str:
-    """Why *path* could not be removed; its permissions and its directory's are no reason the next time."""
-    for one in (Path(path).parent, Path(path)):
-        if one.is_dir() and not one.is_symlink():
-            with suppress(OSError):
-                one.chmod(0o700)
-    return str(getattr(fault, "strerror", fault))
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from services.backup.adapters import remains
 from services.backup.adapters.engine import Engine
 from services.backup.adapters.journal import Journal
 from services.backup.adapters.lock import EngineLock
-from services.backup.adapters.place import Place
+from services.backup.adapters.place import REMEDY, Place
 from services.backup.domain import forecast
 from services.backup.domain import plan as planning
 from services.backup.domain.breach import Breach, blocking
@@ -145,10 +145,20 @@ class Drills:
             ended = drill if drill.state in _OVER else self._clean(drill)
             self._board.seed(id, ended)
             self._figures.known(ended)
-        for left in self._tools.drills_dir.iterdir():
-            place = Place.of(left.name, drills=self._tools.drills_dir, run=self._tools.run_dir)
-            if left.is_dir() and place.remove():
-                _log.warning("leftover_removed", directory=left.name)
+        for place in self._left(drills.values):
+            if not place.gone() and not place.remove():
+                _log.warning("leftover_removed", directory=place.work.name)
+
+    def leftovers(self) -> Sequence[str]:
+        """What stands of copies whose drill has ended, in one sentence with what to do; [] for nothing. Blocks."""
+        try:
+            found = [str(place.work) for place in self._left(self._board.all) if not place.gone()]
+        except OSError as fault:
+            return [f"Whether a copy is left cannot be told: {fault}. Let the service read its directory of copies."]
+        if not found:
+            return []
+        many = f"{len(found)} copies" if len(found) > 1 else "a copy"
+        return [f"Something is left of {many}, {found[0]} first: production's data lies there, or is open. {REMEDY}"]
 
     async def attest(self) -> None:
         """Evidence of every ended drill that has none yet: of those found dead, and of those older than evidence."""
@@ -229,6 +239,17 @@ class Drills:
         before = self._board.all()
         return forecast.rto_seconds(before, database_bytes=chosen.database_bytes, wal_segments=chosen.wal_segments)
 
+    def _left(self, known: Callable[[], Iterable[Drill]]) -> Sequence[Place]:
+        """Where something may be left: directories, and what failed teardowns left; not of drills under way.
+
+        known: asked after the directories, which are made when their drill is known.
+        """
+        ids = {path.name for path in self._tools.drills_dir.iterdir() if path.is_dir()}
+        drills = list(known())
+        ids |= {drill.id for drill in drills if drill.phase("teardown").state is State.FAILED}
+        ids -= {drill.id for drill in drills if drill.state not in _OVER}
+        return [Place.of(id, drills=self._tools.drills_dir, run=self._tools.run_dir) for id in sorted(ids)]
+
     def _clean(self, drill: Drill) -> Drill:
         running = [name for name in PHASES if drill.phase(name).state is State.RUNNING]
         phase = running[0] if running else "select"
@@ -238,8 +259,8 @@ class Drills:
         place = Place.of(drill.id, drills=self._tools.drills_dir, run=self._tools.run_dir)
         found = remains.of(place)
         failed = replace(failed, system_id=found.system_id, log_digest=found.log_digest)
-        removed = place.remove()
-        ended = failed.left(now=self._now(), well=removed).ended(now=self._now())
+        left = place.remove()
+        ended = failed.left(now=self._now(), well=not left).ended(now=self._now())
         self._journal.keep(ended.id, ended.to_json())
         return ended
 

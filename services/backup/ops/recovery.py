@@ -86,6 +86,7 @@ class Recovery:
         warnings += self._escrow.warnings()
         warnings += self._standing()
         warnings += await asyncio.to_thread(unreadable, self._state)
+        warnings += await asyncio.to_thread(self._drills.leftovers)
         warnings += await self._guard.warnings()
         return Status(
             window=seen,

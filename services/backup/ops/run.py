@@ -183,10 +183,10 @@ class Run:
         self._enter("teardown")
         found = await asyncio.to_thread(remains.of, self._place)
         self._update(system_id=found.system_id, log_digest=found.log_digest)
-        removed = await asyncio.to_thread(self._place.remove)
-        detail = "directories, sockets and processes are gone" if removed else "something is left: see the log"
-        self._add(Check("removed", removed, 3, detail))
-        if not removed:
+        left = await asyncio.to_thread(self._place.remove)
+        detail = f"left: {left}" if left else "directories, sockets and processes are gone"
+        self._add(Check("removed", not left, 3, detail))
+        if left:
             self._failed(EngineFailed("The copy could not be removed.", command="teardown"))
 
     def _enter(self, phase: str, *, isolation: str = "") -> None:
