@@ -1,7 +1,7 @@
-"""A bulk retry has an end: jobs that a worker has claimed since it began are not retried by it again.
+"""A bulk retry has an end: jobs that were put, or claimed by a worker, since it began are not retried by it.
 
 It went by when a job had died, within each of the calls that one command makes; what failed anew between them was
-retried again, its attempts from the start, for as long as it failed.
+retried again, its attempts from the start, for as long as it failed. So was what a retried job put for later.
 """
 
 from alembic import op
@@ -40,7 +40,7 @@ BEGIN
     ELSE
         OPEN due FOR SELECT j.run_at, j.id FROM jobs.jobs j WHERE j.service = of_service AND j.state = 'scheduled'
             AND of_queue IN ('', j.queue) AND of_type IN ('', j.type) AND (j.run_at, j.id) > (after_at, after_id)
-            AND coalesce(j.claimed_at, '-infinity') < before
+            AND j.created_at < before AND coalesce(j.claimed_at, '-infinity') < before
             ORDER BY j.run_at, j.id LIMIT page FOR UPDATE SKIP LOCKED;
     END IF;
     LOOP
