@@ -53,7 +53,7 @@ def test_a_leftover_that_cannot_be_removed_is_told_with_path_and_reason_and_neve
     monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     """The log said that it was removed, before it was tried."""
-    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 1.0)
     with scratch("l") as base:
         place = made(base)
         place.sockets.parent.chmod(0o555)

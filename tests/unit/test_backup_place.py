@@ -138,7 +138,7 @@ def test_removing_a_place_takes_nobodys_access_to_the_directory_of_all_sockets(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every service's socket is below it: closed to all but one user, no other user reached any of them."""
-    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 1.0)
     run = place.sockets.parent
     run.chmod(0o555)
     # The control: while nothing can be removed from it, the sockets are told to stay.
@@ -149,11 +149,11 @@ def test_removing_a_place_takes_nobodys_access_to_the_directory_of_all_sockets(
 
 
 def test_a_process_that_does_not_end_is_told_by_its_number(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 0.3)
     argv = [sys.executable, "-c", _WAITING]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=place.data) as child:
         try:
             with monkeypatch.context() as patched:
+                patched.setattr(module, "_GIVE_UP_SECONDS", 1.0)
                 patched.setattr(module, "_ENDING", ())  # as if it waited for a dead disk
                 assert place.remove() == f"{place.work}: process {child.pid} does not end"
             assert place.remove() == ""
