@@ -16,11 +16,10 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.create_task(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
-        ended = task.done()
+        if task.done():
+            return task.result()
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    if not ended:
-        raise TimeoutError
-    return task.result()
+        # Also when it has ended together with a cancellation of ours: nobody else would look at how.
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    raise TimeoutError

@@ -259,34 +259,6 @@ async def test_a_bulk_retry_ends_although_what_it_retries_dies_again_at_once(
     assert (done.retried_jobs, done.more) == (4, False)
 
 
-@pytest.mark.parametrize("state", ["dead", "scheduled"])
-async def test_calls_that_go_on_with_a_bulk_retry_leave_what_failed_anew_meanwhile(
-    files: Database, desk: Desk, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    """Each call counted from its own beginning, so a command went on for as long as its jobs failed."""
-    monkeypatch.setattr("services.backup.ops.jobs.PAGE", 2)
-    monkeypatch.setattr("services.backup.ops.jobs.AT_ONCE", 2)
-    await dead(files, *(SendNote(str(number)) for number in range(4)))
-    change(database, f"UPDATE jobs.jobs SET state = '{state}', run_at = run_at + interval '1 day'")
-    again = (
-        f"UPDATE jobs.jobs SET state = '{state}', claimed_at = clock_timestamp(), finished_at = clock_timestamp()"
-        " WHERE state = 'ready'"
-    )
-    asked, retried, calls = pb.BulkRetryJobsRequest(filter=support.filtered(state, service="files")), 0, 0
-    while True:
-        done = await told(desk.stub.BulkRetryJobs(asked, timeout=20))
-        retried, calls = retried + done.retried_jobs, calls + 1
-        change(database, again)
-        assert calls < 10
-        if not done.more:
-            break
-        asked.before_time.CopyFrom(done.before_time)
-    assert retried == 4
-    # The control: a call that does not go on with them takes them all.
-    asked.ClearField("before_time")
-    assert (await told(desk.stub.BulkRetryJobs(asked, timeout=20))).retried_jobs == 2
-
-
 async def test_a_queued_job_that_is_cancelled_ends_at_once_and_never_runs(
     files: Database, desk: Desk, database: TestDatabase, audited: Callable[[], list[str]]
 ) -> None:

@@ -108,6 +108,28 @@ async def test_the_command_ends_although_what_it_retries_fails_anew_between_its_
     assert json.loads(done.stdout)["retried_jobs"] == "4"
 
 
+@pytest.mark.parametrize("state", ["dead", "scheduled"])
+async def test_calls_that_go_on_with_a_bulk_retry_leave_what_failed_anew_meanwhile(
+    files: Database, desk: Desk, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Each call counted from its own beginning, so a command went on for as long as its jobs failed."""
+    monkeypatch.setattr("services.backup.ops.jobs.PAGE", 2)
+    monkeypatch.setattr("services.backup.ops.jobs.AT_ONCE", 2)
+    await dead(files, *"abcd")
+    with database.admin() as admin:
+        admin.execute("UPDATE jobs.jobs SET state = %s", [state])
+    answers = [await bulk(desk, state)]
+    while answers[-1].more and len(answers) < 10:
+        with database.admin() as admin:
+            admin.execute(FAILED_ANEW.format(state=state).encode())
+        answers.append(await bulk(desk, state, before_time=answers[-1].before_time))
+    assert (sum(one.retried_jobs for one in answers), answers[-1].more) == (4, False)
+    with database.admin() as admin:
+        admin.execute(FAILED_ANEW.format(state=state).encode())
+    # The control: a call that does not go on with them takes them again.
+    assert (await bulk(desk, state)).retried_jobs == 2
+
+
 async def test_a_bulk_retry_of_scheduled_jobs_ends_although_each_one_that_runs_puts_the_next_one(
     files: Database, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Waiting with an end, also at the end of the task that waits."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -39,6 +40,33 @@ async def test_a_time_out_is_one_in_a_task_that_is_being_cancelled_too() -> None
     running.cancel()
     await asyncio.wait({running})
     assert (running.cancelled(), said) == (True, ["its time is over"])
+
+
+async def test_work_that_fails_as_its_waiter_is_cancelled_is_no_fault_that_nobody_looked_at() -> None:
+    """To the process, a failed task that nobody looks at is a reason to end."""
+    unseen: list[object] = []
+    loop, failing = asyncio.get_running_loop(), asyncio.Event()
+
+    async def work() -> None:
+        await failing.wait()
+        raise OSError
+
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, told: unseen.append(told["message"]))
+    try:
+        running = asyncio.create_task(timeouts.within(20, work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        failing.set()
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled()
+        del running
+        gc.collect()
+        assert unseen == []
+    finally:
+        loop.set_exception_handler(before)
 
 
 class _Part:
