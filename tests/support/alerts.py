@@ -78,6 +78,11 @@ def moments() -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
             yield case["name"], fired, frozenset(name for name in rules if any(name not in seen for seen in at))
 
 
+def longest() -> dict[str, int]:
+    """Of each file of cases: up to which hour its longest case evaluates the rules."""
+    return {path.name: max(_hours(one["eval_time"]) for one in _moments_of(_read(path))) for path in CASES}
+
+
 def anchors(path: Path) -> set[str]:
     """What a link into a Markdown file may name: its headings in lower case, words joined by hyphens."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -86,6 +91,17 @@ def anchors(path: Path) -> set[str]:
 
 def _rules_of(path: Path) -> list[dict[str, Any]]:
     return [one for group in _read(path)["groups"] for one in group["rules"]]
+
+
+def _moments_of(cases: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for case in cases["tests"] for one in case["promql_expr_test"]]
+
+
+def _hours(duration: str) -> int:
+    """The hours of a duration of Prometheus, such as 8d2h, rounded down."""
+    parts = re.findall(r"(\d+)([dhm])", duration)
+    assert "".join(number + unit for number, unit in parts) == duration, duration
+    return sum(int(number) * {"d": 1440, "h": 60, "m": 1}[unit] for number, unit in parts) // 60
 
 
 def _name(labels: str) -> str:
