@@ -18,7 +18,7 @@ from deploy.stack.up import standing
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub
 from holdfast.cli.escrow_files import document, words
-from holdfast.cli.show import NOT_ASKED, lost, unread
+from holdfast.cli.show import NOT_ASKED, lost
 from holdfast.escrow import Installation, record
 
 
@@ -87,7 +87,7 @@ def recovery_lines(found: pb.GetRecoveryStatusResponse | str) -> list[str]:
     if isinstance(found, str):
         return [f"last drill: unknown ({found})", "live RPO: unknown, of objects unknown", "restorable: unknown"]
     exposure, window = "no backup yet", "not restorable: no backup yet"
-    if unread(found):
+    if found.repository_unreadable:
         exposure, window = "unknown", f"restorable: unknown, {NOT_ASKED}"
     if found.HasField("rpo_exposure_seconds"):
         exposure = f"{found.rpo_exposure_seconds:.0f} s"

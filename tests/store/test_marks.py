@@ -114,3 +114,11 @@ def test_a_copy_is_held_to_its_newest_mark() -> None:
 def test_no_mark_or_an_old_one_vouches_for_nothing() -> None:
     assert not marking.judge(None, KEY, below={}, newest_beat=NOW).made
     assert not marking.judge(MARK, KEY, below={}, newest_beat=NOW + timedelta(hours=4)).made
+
+
+def test_a_mark_of_an_installation_without_tenants_proves_nothing_and_says_so() -> None:
+    """It was ok, of a count of nothing."""
+    empty = marking.sign(Mark(5, NOW, {"event_offset": {}, "file_version": {}, "audit_entry": {}}), KEY)
+    told = marking.judge(empty, KEY, below={}, newest_beat=NOW)
+    assert (told.made, told.failed, "counts nothing" in told.detail) == (False, False, True)
+    assert marking.judge(replace(empty, signature="forged"), KEY, below={}, newest_beat=NOW).failed

@@ -70,6 +70,7 @@ def _for_operators() -> dict[str, dict[str, Message]]:
             "CreateDrill": backup.CreateDrillRequest(drill=backup.Drill()),
             "GetDrill": backup.GetDrillRequest(name=f"drills/{ABSENT}"),
             "ListDrills": backup.ListDrillsRequest(),
+            "CancelDrill": backup.CancelDrillRequest(name=f"drills/{ABSENT}"),
             "WatchDrill": backup.WatchDrillRequest(name=f"drills/{ABSENT}"),
         },
         "holdfast.backup.v1.EvidenceService": {

@@ -1,6 +1,8 @@
 """The heartbeat ledger and the exposure samples: a damaged line costs itself only, and is told with its place."""
 
+import errno
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,18 @@ def test_nothing_is_told_of_a_ledger_without_damage(tmp_path: Path, lines: Lines
     ledger.append(beat(2))
     assert [each.sequence for each in ledger.beats()] == [1, 2]
     assert told(lines) == []
+
+
+def test_a_heartbeat_that_finds_no_room_is_told_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk says nothing of where: the log told that a heartbeat was not kept, and not by which file."""
+    ledger = Ledger(tmp_path)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.backup.adapters.lines.os.write", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/heartbeats\.jsonl'"):
+            ledger.append(beat(1))
+    ledger.append(beat(1))
+    assert [each.sequence for each in ledger.beats()] == [1]

@@ -4,9 +4,12 @@ import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from libs.observability.metric import Metrics
 from services.backup.adapters.journal import Journal, unreadable
 from services.backup.adapters.ledger import Ledger
 from services.backup.adapters.lock import EngineLock
@@ -14,9 +17,13 @@ from services.backup.adapters.samples import Samples
 from services.backup.domain.errors import BackupBusy
 from services.backup.domain.exposure import Sample
 from services.backup.domain.heartbeat import Beat
+from services.backup.domain.schedule import Attempt, Task
+from services.backup.ops.keeping_figures import KeepingFigures
+from services.backup.ops.scheduler import Scheduler
 from tests.unit.lines import Lines
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+UNUSED: Any = None
 DAMAGE = [b"\xff\xfe\n", b"null\n", b'{"sequence": "7"}\n', b'{"sequence\n']
 
 
@@ -136,3 +143,15 @@ def test_what_cannot_be_read_stands_as_a_warning_until_it_is_mended(tmp_path: Pa
     assert warning.startswith(f"1 document of this service cannot be read, {tmp_path}/drills/c.json")
     (journal.directory / "c.json").unlink()
     assert unreadable(tmp_path) == []
+
+
+def test_a_document_of_no_task_stops_no_start(tmp_path: Path) -> None:
+    """A copy that somebody had made of an attempt's file ended the service at each start."""
+    journal = Journal(tmp_path, Attempt.from_json)
+    for name in ("verify", "verify-old"):
+        journal.save(name, Attempt("", NOW, ok=True, good_at=NOW).to_json())
+    scheduler = Scheduler(
+        UNUSED, UNUSED, UNUSED, cast(Any, SimpleNamespace()), journal, UNUSED, KeepingFigures(Metrics()),
+        rules=UNUSED, seed="", enabled=False, now=lambda: NOW,
+    )  # fmt: skip
+    assert [*scheduler.attempts] == [Task.VERIFY]

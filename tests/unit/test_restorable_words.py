@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 from deploy.stack.status import recovery_lines
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.cli import main
-from holdfast.cli.show import UNREAD
 from services.backup.domain.breach import Breach
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.object_rpo import ObjectRpo
@@ -93,10 +92,11 @@ def test_a_heartbeat_in_a_lost_piece_is_no_moment_that_a_drill_can_prove() -> No
 
 
 def unheard() -> pb.GetRecoveryStatusResponse:
-    """What the service says when it could not ask the repository, as Recovery words it."""
-    warnings = (f"{UNREAD}: pgbackrest info: the store does not answer in time (code 42).",)
+    """What the service says when it could not ask the repository."""
+    warnings = ("The repository cannot be read: pgbackrest info: the store does not answer in time (code 42).",)
     objects = ObjectRpo(None, "no drill yet")
-    return messages.status(Status(Window(None, None, None, ()), 0, "", None, 9, None, None, warnings, objects))
+    nothing = Window(None, None, None, ())
+    return messages.status(Status(nothing, 0, "", None, 9, None, None, warnings, objects, unreadable=True))
 
 
 def test_a_repository_that_could_not_be_asked_is_not_said_to_hold_no_backup(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_repository_that_could_not_be_asked_is_not_said_to_hold_no_backup(tmp_
     assert "archived heartbeats unknown; newest written 9" in done.stdout.splitlines()
     assert "no backup" not in done.stdout
     empty = unheard()
-    del empty.warnings[:]
+    empty.repository_unreadable = False
     assert {"not restorable", "no backup"} <= set(ask(empty, tmp_path).stdout.splitlines())
 
 

@@ -34,7 +34,14 @@ class Lines(Generic[T]):
         self._told: dict[Path, list[int]] = {}
 
     def append(self, document: Mapping[str, Any]) -> None:
-        """Keep *document*, on a line of its own also behind one that a crash cut short."""
+        """Keep *document*, on a line of its own also behind one that was cut short. Raises OSError, with the path."""
+        try:
+            self._append(document)
+        except OSError as fault:
+            fault.filename = fault.filename or str(self._path)  # a full disk names none
+            raise
+
+    def _append(self, document: Mapping[str, Any]) -> None:
         if self._path.exists() and self._path.stat().st_size > self._max_bytes:
             self._path.replace(self._before)
         with open(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0) as file:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from services.backup.domain.errors import BackupBusy
 
-WAIT = "Wait for its end: `holdfast backup list` and `holdfast drill list` show what runs."
+WAIT = (
+    "Wait for its end: `holdfast backup list` and `holdfast drill list` show what runs. A drill ends at once by"
+    " `holdfast drill cancel NAME`."
+)
 
 
 class EngineLock:

@@ -15,6 +15,18 @@ class DrillNotFound(AppError):
     kind, reason = Kind.NOT_FOUND, "DRILL_NOT_FOUND"
 
 
+class DrillEnded(AppError):
+    """The drill is over: there is nothing to cancel; facts: drill."""
+
+    kind, reason = Kind.PRECONDITION, "DRILL_ENDED"
+
+
+class DrillCancelled(AppError):
+    """Somebody cancelled the drill while it ran."""
+
+    kind, reason = Kind.PRECONDITION, "DRILL_CANCELLED"
+
+
 class BackupBusy(AppError):
     """A backup, expire or drill is running, in this process or another one."""
 

@@ -56,6 +56,10 @@ def judge(mark: Mark | None, key: bytes, *, below: Mapping[str, list[str]], newe
         return Check(name, False, count, f"below the mark of heartbeat {mark.heartbeat}: {shown}")
     if newest_beat is not None and newest_beat - mark.created_at > _OLD:
         return not_made(name, f"the newest mark is of {mark.created_at:%Y-%m-%d %H:%M} UTC, hours before the target")
+    if not count:
+        return not_made(
+            name, f"the mark of heartbeat {mark.heartbeat} counts nothing: no tenant had stored anything yet"
+        )
     return Check(name, True, count, f"nothing lies below the mark of heartbeat {mark.heartbeat}")
 
 

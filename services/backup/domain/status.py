@@ -49,7 +49,7 @@ class Foresight:
 class Status:
     """waiting: WAL segments not archived yet. recent: archived beats, newest first. warnings: in plain words.
 
-    objects: what a restore would lack of the files' bytes.
+    objects: what a restore would lack of the files' bytes. unreadable: the repository could not be asked.
     """
 
     window: Window
@@ -62,6 +62,7 @@ class Status:
     warnings: tuple[str, ...]
     objects: ObjectRpo
     foresight: Foresight = Foresight()
+    unreadable: bool = False
 
 
 def foresight(repository: Repository | None, drills: Sequence[Drill]) -> Foresight:

@@ -50,7 +50,9 @@ class DrillFigures:
             "backup_last_good_drill_timestamp_seconds", "When the newest good drill ended; 0 when there was none.", kind
         )
         self._outcome = metrics.gauge(
-            "backup_last_drill_succeeded", "1 when the newest ended drill was good, 0 when it failed.", kind
+            "backup_last_drill_succeeded",
+            "1 when the newest drill that nobody cancelled was good, 0 when it failed.",
+            kind,
         )
         self._rto = metrics.gauge("backup_drill_rto_seconds", "Request to proven copy, of the newest good drill.", kind)
         self._rpo = metrics.gauge(
@@ -79,7 +81,8 @@ class DrillFigures:
     def known(self, drill: Drill) -> None:
         """Take in a drill that has ended, told oldest first; its phases were counted when it ended."""
         kind = drill.kind.value
-        self._outcome.labels(kind).set(1 if drill.good else 0)
+        if drill.error is None or drill.error.reason != errors.DrillCancelled.reason:  # that says nothing of a backup
+            self._outcome.labels(kind).set(1 if drill.good else 0)
         if not drill.good or drill.ended_at is None:
             return
         self._good.labels(kind).set(drill.ended_at.timestamp())

@@ -21,6 +21,7 @@ from services.backup.domain.breach import Breach, blocking
 from services.backup.domain.drill import PHASES, Drill, Kind, phases
 from services.backup.domain.errors import (
     DiskShort,
+    DrillEnded,
     DrillNotFound,
     Interrupted,
     TargetBeforeFirstBackup,
@@ -75,6 +76,7 @@ class Drills:
         self._ids = ids
         self._board: Board[Drill] = Board()
         self._task: asyncio.Task[None] | None = None
+        self._run: Run | None = None
         self.breaches: Callable[[], Sequence[Breach]] = tuple
 
     @property
@@ -111,9 +113,18 @@ class Drills:
         except BaseException:
             lock.free()
             raise
-        self._task = asyncio.create_task(self._follow(run, lock), name="drill")
+        self._run, self._task = run, asyncio.create_task(self._follow(run, lock), name="drill")
         await self._recorder.audit(who, "drill.created", drill=made, backup=chosen.label)
         return drill
+
+    async def cancel(self, who: Principal, id: str) -> Drill:
+        """Have a running drill fail and remove its copy; the drill as it is now. Raises DrillNotFound, DrillEnded."""
+        drill = self.get(id)
+        if drill.state in _OVER:
+            raise DrillEnded(f"drills/{id} has ended: there is nothing to cancel.", drill=id)
+        if self._run and self._task and self._run.cancel(self._task):
+            await self._recorder.audit(who, "drill.cancelled", drill=id, backup=drill.label)
+        return self.get(id)
 
     def get(self, id: str) -> Drill:
         """By id. Raises DrillNotFound."""

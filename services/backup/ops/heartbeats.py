@@ -118,7 +118,7 @@ class Heartbeats:
             except AppError as error:
                 _log.warning("heartbeat_not_written", reason=error.reason)
             except OSError as error:
-                _log.error("heartbeat_not_kept", fault=error.strerror)
+                _log.error("heartbeat_not_kept", fault=str(error))
             await asyncio.sleep(period - self._now().timestamp() % period)
 
 

@@ -99,6 +99,7 @@ class Recovery:
             warnings=tuple(warnings),
             objects=objects,
             foresight=foresight(repository, drills[::-1]),
+            unreadable=repository is None,
         )
 
     async def advance(self) -> Beat:

@@ -24,12 +24,13 @@ from services.backup.adapters.smoke import Smoke
 from services.backup.adapters.wal_server import WalServer
 from services.backup.domain import verdict
 from services.backup.domain.drill import Check, Drill, Kind, not_made
-from services.backup.domain.errors import ChecksFailed, EngineFailed, Interrupted
+from services.backup.domain.errors import ChecksFailed, DrillCancelled, EngineFailed, Interrupted
 from services.backup.domain.object_rpo import LAG, ROWS
 from services.backup.domain.plan import Plan
 from services.backup.domain.verdict import Recovered
 
 _log = log.get(__name__)
+_CANCELLED = "Somebody cancelled it: holdfast drill cancel."
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class Run:
         self._keep = keep
         self._now = now
         self._place = Place.of(drill.id, drills=tools.drills_dir, run=tools.run_dir)
+        self._cancelled = False
 
     async def to_the_end(self) -> Drill:
         """The ended drill, not kept yet: whatever happens, its copy is removed and the first fault is told."""
@@ -76,15 +78,26 @@ class Run:
         except AppError as error:
             self._failed(error)
         except asyncio.CancelledError:
-            self._failed(Interrupted("The service was stopped."))
+            self._failed(DrillCancelled(_CANCELLED) if self._cancelled else Interrupted("The service was stopped."))
         except Exception as error:
             _log.exception("drill_failed", drill=self._drill.id)
             self._failed(EngineFailed(f"Unexpected fault: {type(error).__name__}."))
         await self._teardown()
         return self._drill.ended(now=self._now())
 
+    def cancel(self, task: "asyncio.Task[None]") -> bool:
+        """Let the drill fail at once; *task* runs to_the_end. False when it is being cleaned up already."""
+        if self._cancelled or self._drill.phase("teardown").started_at:
+            return False
+        self._cancelled = True
+        if self._drill.phase("restore").started_at:  # a task that has not begun would end without its clean-up
+            task.cancel()
+        return True
+
     async def _phases(self, opened: AsyncExitStack) -> None:
         tools, place, plan = self._tools, self._place, self._plan
+        if self._cancelled:
+            raise DrillCancelled(_CANCELLED)
         self._enter("restore", isolation=tools.servers.isolation.description)
         place.make()
         if isinstance(self._rescue, Rescue):

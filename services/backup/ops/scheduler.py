@@ -71,7 +71,8 @@ class Scheduler:
         self._enabled = enabled
         self._now = now
         self._began = time.monotonic()
-        self.attempts = {Task(name): found for name, found in journal.load().items()}
+        kept = journal.load()
+        self.attempts = {task: kept[task.value] for task in Task if task.value in kept}
         self._asked: list[Task] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

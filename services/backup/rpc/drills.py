@@ -40,6 +40,11 @@ class DrillServicer(grpc_pb.DrillServiceServicer):
         more = self._tokens.seal((found[size - 1].id,), list="drills") if len(found) > size else ""
         return pb.ListDrillsResponse(drills=[messages.drill(one) for one in found[:size]], next_page_token=more)
 
+    async def CancelDrill(self, request: pb.CancelDrillRequest, context: Context) -> pb.CancelDrillResponse:
+        """End a running drill."""
+        found = await self._drills.cancel(principal(context), names.DRILL.parse(request.name)["drill"])
+        return pb.CancelDrillResponse(drill=messages.drill(found))
+
     async def WatchDrill(self, request: pb.WatchDrillRequest, context: Context) -> AsyncIterator[pb.WatchDrillResponse]:
         """The drill until it has ended."""
         async for one in self._drills.watch(names.DRILL.parse(request.name)["drill"]):

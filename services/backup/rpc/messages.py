@@ -153,6 +153,7 @@ def status(value: Status) -> pb.GetRecoveryStatusResponse:
         last_good_deep_drill_time=timestamp(value.foresight.good_deep_at),
         object_rpo=_object_rpo(value.objects),
         lost_intervals=[lost_interval(one) for one in window.lost],
+        repository_unreadable=value.unreadable,
     )
 
 

@@ -1,4 +1,4 @@
-"""`holdfast drill run|list|show|watch`."""
+"""`holdfast drill run|list|show|watch|cancel`."""
 
 import sys
 from datetime import UTC, datetime
@@ -128,6 +128,27 @@ def watch(name: str, as_json: bool, path: str) -> None:
     with connected(path) as channel:
         ended = _follow(DrillServiceStub(channel), _named(name), as_json)
     _end(ended, as_json)
+
+
+@drill.command()
+@click.argument("name")
+@click.option("--wait/--no-wait", default=True, help="Follow it until its copy is removed.")
+@json_option
+@socket_option
+def cancel(name: str, wait: bool, as_json: bool, path: str) -> None:
+    """End a running drill; exit code 0 once its copy is removed. It counts as failed, and is evidence of that."""
+    with connected(path) as channel:
+        stub = DrillServiceStub(channel)
+        made = stub.CancelDrill(pb.CancelDrillRequest(name=_named(name)), timeout=CALL_SECONDS).drill
+        if wait:
+            run_.say(f"{made.name} ends, and removes its copy.")
+            made = _follow(stub, made.name, as_json)
+    if as_json:
+        print_json(made)
+    elif not wait:
+        console.print(f"{made.name} ends. Follow it: holdfast drill watch {made.name}")
+    if any(phase.phase == "teardown" and phase.state == pb.STATE_FAILED for phase in made.phases):
+        sys.exit(ENDED_BADLY)
 
 
 def _named(name: str) -> str:

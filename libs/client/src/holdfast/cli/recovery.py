@@ -71,7 +71,7 @@ def history(hours: float, points: int, as_json: bool, path: str) -> None:
 
 
 def _lines(found: pb.GetRecoveryStatusResponse) -> list[str]:
-    unread = showing.unread(found)
+    unread = found.repository_unreadable
     if found.HasField("latest_time"):
         window = f"restorable from {showing.moment(found.earliest_time)} to {showing.moment(found.latest_time)}"
     else:

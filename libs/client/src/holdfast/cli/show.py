@@ -25,8 +25,6 @@ _VERDICTS = {
     pb.CHECK_VERDICT_NOT_MADE: ("not made", "yellow"),
 }
 OVER = (pb.STATE_SUCCEEDED, pb.STATE_FAILED)
-# How the service begins its warning; a status has no field for it.
-UNREAD = "The repository cannot be read"
 NOT_ASKED = "the repository could not be read"
 
 
@@ -52,11 +50,6 @@ def lost(one: upkeep.LostInterval, told: Callable[[Timestamp], str] = moment) ->
     one_only = one.first_wal == one.last_wal
     segments = f"segment {one.first_wal} is" if one_only else f"segments {one.first_wal} to {one.last_wal} are"
     return f"not restorable from {told(one.begin_time)} to {told(one.end_time)}: WAL {segments} lost"
-
-
-def unread(found: pb.GetRecoveryStatusResponse) -> bool:
-    """Whether the service could not ask its repository: then what is not there is unknown, and not absent."""
-    return any(warning.startswith(UNREAD) for warning in found.warnings)
 
 
 def size(count: int) -> str:

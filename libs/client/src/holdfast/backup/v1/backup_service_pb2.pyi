@@ -820,6 +820,7 @@ class GetRecoveryStatusResponse(_message.Message):
     LAST_GOOD_DEEP_DRILL_TIME_FIELD_NUMBER: _builtins.int
     OBJECT_RPO_FIELD_NUMBER: _builtins.int
     LOST_INTERVALS_FIELD_NUMBER: _builtins.int
+    REPOSITORY_UNREADABLE_FIELD_NUMBER: _builtins.int
     rpo_exposure_seconds: _builtins.float
     """Age of that heartbeat in seconds: what would be lost now."""
     archive_queue_segments: _builtins.int
@@ -834,6 +835,8 @@ class GetRecoveryStatusResponse(_message.Message):
     """
     rto_prediction_error: _builtins.float
     """How far such a word was from what then happened: the median over recent drills of |told − measured| / measured."""
+    repository_unreadable: _builtins.bool
+    """The repository could not be asked: what would have come from it is unknown, and not absent. A warning says why."""
     @_builtins.property
     def earliest_time(self) -> _timestamp_pb2.Timestamp:
         """The earliest moment: the end of the oldest backup, rounded up to the second. Unset without a backup."""
@@ -900,10 +903,11 @@ class GetRecoveryStatusResponse(_message.Message):
         last_good_deep_drill_time: _timestamp_pb2.Timestamp | None = ...,
         object_rpo: Global___ObjectRpo | None = ...,
         lost_intervals: _abc.Iterable[_upkeep_service_pb2.LostInterval] | None = ...,
+        repository_unreadable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "lost_intervals", b"lost_intervals", "newest_heartbeat", b"newest_heartbeat", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds", "_rpo_exposure_seconds", b"_rpo_exposure_seconds", "_rto_prediction_error", b"_rto_prediction_error", "archive_queue_segments", b"archive_queue_segments", "earliest_time", b"earliest_time", "last_archive_failure_time", b"last_archive_failure_time", "last_archived_wal", b"last_archived_wal", "last_backup", b"last_backup", "last_drill", b"last_drill", "last_good_deep_drill_time", b"last_good_deep_drill_time", "last_good_light_drill_time", b"last_good_light_drill_time", "latest_time", b"latest_time", "lost_intervals", b"lost_intervals", "newest_heartbeat", b"newest_heartbeat", "object_rpo", b"object_rpo", "predicted_rto_seconds", b"predicted_rto_seconds", "recent_heartbeats", b"recent_heartbeats", "repository_unreadable", b"repository_unreadable", "rpo_exposure_seconds", b"rpo_exposure_seconds", "rto_prediction_error", b"rto_prediction_error", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_rto_seconds: _TypeAlias = _typing.Literal["predicted_rto_seconds"]  # noqa: Y015
     _WhichOneofArgType__predicted_rto_seconds: _TypeAlias = _typing.Literal["_predicted_rto_seconds", b"_predicted_rto_seconds"]  # noqa: Y015
@@ -1095,6 +1099,52 @@ class ListDrillsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDrillsResponse: _TypeAlias = ListDrillsResponse  # noqa: Y015
+
+@_typing.final
+class CancelDrillRequest(_message.Message):
+    """See CancelDrill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """drills/{drill}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDrillRequest: _TypeAlias = CancelDrillRequest  # noqa: Y015
+
+@_typing.final
+class CancelDrillResponse(_message.Message):
+    """The drill that ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRILL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def drill(self) -> Global___Drill:
+        """Running until its copy is removed; watch it to its end."""
+
+    def __init__(
+        self,
+        *,
+        drill: Global___Drill | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drill", b"drill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drill", b"drill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDrillResponse: _TypeAlias = CancelDrillResponse  # noqa: Y015
 
 @_typing.final
 class WatchDrillRequest(_message.Message):

@@ -346,6 +346,11 @@ class DrillServiceStub(object):
                 request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsRequest.SerializeToString,
                 response_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsResponse.FromString,
                 _registered_method=True)
+        self.CancelDrill = channel.unary_unary(
+                '/holdfast.backup.v1.DrillService/CancelDrill',
+                request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillRequest.SerializeToString,
+                response_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillResponse.FromString,
+                _registered_method=True)
         self.WatchDrill = channel.unary_stream(
                 '/holdfast.backup.v1.DrillService/WatchDrill',
                 request_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.WatchDrillRequest.SerializeToString,
@@ -378,6 +383,13 @@ class DrillServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelDrill(self, request, context):
+        """Ends a running drill: it fails as DRILL_CANCELLED, and its copy is removed. One that already removes it ends by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchDrill(self, request, context):
         """Follows a drill to its end; each message carries the whole drill.
         """
@@ -402,6 +414,11 @@ def add_DrillServiceServicer_to_server(servicer, server):
                     servicer.ListDrills,
                     request_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsRequest.FromString,
                     response_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsResponse.SerializeToString,
+            ),
+            'CancelDrill': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDrill,
+                    request_deserializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillRequest.FromString,
+                    response_serializer=holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillResponse.SerializeToString,
             ),
             'WatchDrill': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDrill,
@@ -491,6 +508,33 @@ class DrillService(object):
             '/holdfast.backup.v1.DrillService/ListDrills',
             holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsRequest.SerializeToString,
             holdfast_dot_backup_dot_v1_dot_backup__service__pb2.ListDrillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDrill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.backup.v1.DrillService/CancelDrill',
+            holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillRequest.SerializeToString,
+            holdfast_dot_backup_dot_v1_dot_backup__service__pb2.CancelDrillResponse.FromString,
             options,
             channel_credentials,
             insecure,

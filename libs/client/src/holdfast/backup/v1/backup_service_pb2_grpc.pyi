@@ -130,6 +130,8 @@ class DrillServiceStub:
     """Returns one drill."""
     ListDrills: _grpc.UnaryUnaryMultiCallable[_backup_service_pb2.ListDrillsRequest, _backup_service_pb2.ListDrillsResponse]
     """Lists drills, newest first."""
+    CancelDrill: _grpc.UnaryUnaryMultiCallable[_backup_service_pb2.CancelDrillRequest, _backup_service_pb2.CancelDrillResponse]
+    """Ends a running drill: it fails as DRILL_CANCELLED, and its copy is removed. One that already removes it ends by itself."""
     WatchDrill: _grpc.UnaryStreamMultiCallable[_backup_service_pb2.WatchDrillRequest, _backup_service_pb2.WatchDrillResponse]
     """Follows a drill to its end; each message carries the whole drill."""
 
@@ -144,6 +146,8 @@ class DrillServiceAsyncStub(DrillServiceStub):
     """Returns one drill."""
     ListDrills: _aio.UnaryUnaryMultiCallable[_backup_service_pb2.ListDrillsRequest, _backup_service_pb2.ListDrillsResponse]  # type: ignore[assignment]
     """Lists drills, newest first."""
+    CancelDrill: _aio.UnaryUnaryMultiCallable[_backup_service_pb2.CancelDrillRequest, _backup_service_pb2.CancelDrillResponse]  # type: ignore[assignment]
+    """Ends a running drill: it fails as DRILL_CANCELLED, and its copy is removed. One that already removes it ends by itself."""
     WatchDrill: _aio.UnaryStreamMultiCallable[_backup_service_pb2.WatchDrillRequest, _backup_service_pb2.WatchDrillResponse]  # type: ignore[assignment]
     """Follows a drill to its end; each message carries the whole drill."""
 
@@ -173,6 +177,14 @@ class DrillServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_backup_service_pb2.ListDrillsResponse, _abc.Awaitable[_backup_service_pb2.ListDrillsResponse]]:
         """Lists drills, newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelDrill(
+        self,
+        request: _backup_service_pb2.CancelDrillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_backup_service_pb2.CancelDrillResponse, _abc.Awaitable[_backup_service_pb2.CancelDrillResponse]]:
+        """Ends a running drill: it fails as DRILL_CANCELLED, and its copy is removed. One that already removes it ends by itself."""
 
     @_abc_1.abstractmethod
     def WatchDrill(

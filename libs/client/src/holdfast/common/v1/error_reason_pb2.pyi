@@ -144,6 +144,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
     ERROR_REASON_EVIDENCE_CHAIN_NOT_FOUND: _ErrorReason.ValueType  # 60
     """The database has no record of this chain of evidence."""
+    ERROR_REASON_DRILL_CANCELLED: _ErrorReason.ValueType  # 61
+    """Somebody cancelled the drill."""
+    ERROR_REASON_DRILL_ENDED: _ErrorReason.ValueType  # 62
+    """The drill has ended: there is nothing to cancel."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Values are only added; a client may switch on the name without its prefix, e.g. "FOREIGN_NAME"."""
@@ -270,4 +274,8 @@ ERROR_REASON_FILES_ERASED: ErrorReason.ValueType  # 59
 """The keys of the user's files have been erased: their bytes cannot be read any more, and none can be stored."""
 ERROR_REASON_EVIDENCE_CHAIN_NOT_FOUND: ErrorReason.ValueType  # 60
 """The database has no record of this chain of evidence."""
+ERROR_REASON_DRILL_CANCELLED: ErrorReason.ValueType  # 61
+"""Somebody cancelled the drill."""
+ERROR_REASON_DRILL_ENDED: ErrorReason.ValueType  # 62
+"""The drill has ended: there is nothing to cancel."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
