@@ -7,13 +7,10 @@ the owner's view.
 
 import os
 import pwd
-import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,6 +21,7 @@ from sqlalchemy import URL
 from deploy.stack.postgres import Cluster, grant
 from libs.db import Database, Limits, migrate
 from libs.db.grants import SERVICES
+from tests.support.scratch import scratch
 
 PASSWORDS = {
     role: f"{role}-password-of-the-tests-only".encode()
@@ -132,10 +130,8 @@ def cluster() -> Iterator[Cluster]:
     """A real Postgres with the roles of bootstrap.sql, in directories of its own, gone at the end."""
     if os.geteuid() == 0:
         _ensure_user("holdfast")
-    base = Path(tempfile.mkdtemp(prefix="hft-", dir="/tmp"))
-    base.chmod(0o755)
-    made = Cluster(data_dir=base / "data", socket_dir=base / "s", settings=_FAST)
-    try:
+    with scratch("pg") as base:
+        made = Cluster(data_dir=base / "data", socket_dir=base / "s", settings=_FAST)
         made.initialise()
         server = made.start(base / "postgres.log")
         try:
@@ -143,8 +139,6 @@ def cluster() -> Iterator[Cluster]:
             yield made
         finally:
             made.stop(server, immediate=True)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from botocore.config import Config
 
 from deploy.stack.seaweed import IDENTITIES, REGION, Identity, Ports, Seaweed
 from tests.support import certificate
+from tests.support.scratch import scratch
 from tests.support.tools import tool
 
 START_SECONDS = 60.0
@@ -129,14 +128,13 @@ class SeaweedServer:
 @contextmanager
 def serving() -> Iterator[SeaweedServer]:
     """A store with its empty buckets, an authority and keys of its own."""
-    root = Path(tempfile.mkdtemp(prefix="hf-weed-"))
-    server = SeaweedServer(root)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(root, ignore_errors=True)
+    with scratch("weed") as root:
+        server = SeaweedServer(root)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="session")
