@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +25,7 @@ from deploy.stack.visitors import Failed, Native, Person, check, mailed_token
 from holdfast.auth.v1 import auth_service_pb2 as auth
 from holdfast.backup.v1 import backup_service_pb2 as backup
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
+from holdfast.errors import from_rpc
 from holdfast.events.v1 import event_service_pb2 as events
 from holdfast.events.v1.event_service_pb2_grpc import EventServiceStub
 from holdfast.files.v1 import file_service_pb2 as files
@@ -37,6 +39,8 @@ PIECE = 256 * 1024
 KOREAN = "보고서/2026년 11월 결산 보고서.bin"
 DELIVERY_SECONDS = 20.0
 WORK_SECONDS = 300.0
+BUSY_SECONDS, BUSY_PAUSE_SECONDS = 120.0, 1.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,7 @@ class Tour:
         with grpc.insecure_channel(f"unix:{self.where.operator_socket}") as channel:
             stub = BackupServiceStub(channel)
             asked = backup.CreateBackupRequest(backup=backup.Backup(type=backup.BACKUP_TYPE_FULL))
-            made = stub.CreateBackup(asked, timeout=30).backup
+            made = once_free(lambda: stub.CreateBackup(asked, timeout=30)).backup
             for update in stub.WatchBackup(backup.WatchBackupRequest(name=made.name), timeout=WORK_SECONDS):
                 made = update.backup
         check(
@@ -259,7 +263,7 @@ class Tour:
             target = Timestamp()
             target.FromDatetime(between)
             asked = backup.CreateDrillRequest(drill=backup.Drill(target=backup.DrillTarget(time=target)))
-            done = drills.CreateDrill(asked, timeout=30).drill
+            done = once_free(lambda: drills.CreateDrill(asked, timeout=30)).drill
             for update in drills.WatchDrill(backup.WatchDrillRequest(name=done.name), timeout=WORK_SECONDS):
                 done = update.drill
         return self._judge(done, wanted.sequence, after.sequence)
@@ -327,6 +331,19 @@ def run(where: Where, tell: Callable[[Step], None]) -> Report:
         tell(step)
     report.ok = all(step.ok for step in report.steps)
     return report
+
+
+def once_free(ask: Callable[[], T]) -> T:
+    """What *ask* answers once the timetable's own backup, expiry or drill has ended; BACKUP_BUSY only after a while."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return ask()
+        except grpc.RpcError as error:
+            call: Any = error
+            if from_rpc(call).reason != "BACKUP_BUSY" or time.monotonic() > until:
+                raise
+        time.sleep(BUSY_PAUSE_SECONDS)
 
 
 def timed(name: str, deed: Callable[[], str]) -> Step:

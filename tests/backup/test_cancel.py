@@ -1,6 +1,7 @@
 """A drill that somebody cancels ends in whatever phase it is, removes its copy, and makes room for what waits."""
 
 import json
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -11,6 +12,8 @@ from holdfast.cli import main
 from holdfast.cli.operator import reason_of
 from tests.support.backup import Operator, Service, refused, wait_until
 from tests.support.samples import ABSENT
+
+ATTEMPTS = 6
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +36,18 @@ def command(service: Service, *words: str) -> Result:
 def test_a_drill_cancelled_in_a_phase_fails_removes_its_copy_and_lets_the_next_begin(
     service: Service, operator: Operator, phase: str
 ) -> None:
-    name = operator.begin_drill().name
-    for drill in operator.watch(name):
-        if runs(drill, phase):
+    for _ in range(ATTEMPTS):
+        name = operator.begin_drill().name
+        for drill in operator.watch(name):
+            if runs(drill, phase):
+                break
+        with suppress(grpc.RpcError):  # a phase of a small database is soon over, and the drill with it
+            operator.drills.CancelDrill(pb.CancelDrillRequest(name=name), timeout=60)
+        ended = operator.ended(name)
+        if ended.state == pb.STATE_FAILED:
             break
-    answered = operator.drills.CancelDrill(pb.CancelDrillRequest(name=name), timeout=60).drill
-    assert answered.name == name
-    *_, ended = operator.watch(name)
+    else:
+        pytest.fail(f"the drill was never cancelled in phase {phase}")
     assert (ended.state, reason_of(ended.error)) == (pb.STATE_FAILED, "DRILL_CANCELLED")
     assert "holdfast drill cancel" in ended.error.message
     assert ended.phases[-1].state == pb.STATE_SUCCEEDED

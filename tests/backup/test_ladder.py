@@ -58,7 +58,8 @@ def test_a_deep_drill_takes_a_moment_of_its_own_and_checks_every_page_and_entry(
     checks = found(ended)
     skipped = {name for name, check in checks.items() if check.verdict == pb.CHECK_VERDICT_NOT_MADE}
     waiting = {"objects_of_rows", "rows_of_objects", "deletes_lag"}
-    assert skipped == waiting | {"escrow", "file_opens", "sign_in", "download", "event"}
+    # The mark of an installation without tenants counts nothing; the next one is taken when an hour begins.
+    assert skipped - {"high_water"} == waiting | {"escrow", "file_opens", "sign_in", "download", "event"}
     assert "HOLDFAST_FILES_ENDPOINT" in checks["objects_of_rows"].detail
     assert {check.verdict for name, check in checks.items() if name not in skipped} == {pb.CHECK_VERDICT_OK}
     assert checks["page_checksums"].count > 1000

@@ -46,7 +46,7 @@ def move_to_store(archived: Archived, seaweed: SeaweedServer) -> None:
 @pytest.fixture(scope="module")
 def stored(archived: Archived, seaweed: SeaweedServer) -> Iterator[Archived]:
     """A cluster of its own that archives to the store, with some hundred MB to restore."""
-    base = Path(tempfile.mkdtemp(prefix="hfs-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="hfo-", dir="/tmp"))
     try:
         made = make(base)
         move_to_store(made, seaweed)

@@ -50,7 +50,7 @@ def environment(stack: Stack) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def curl(stack: Stack, environment: dict[str, str]) -> str:
     """What the curl example prints, its endless last line cut after a while."""
-    code = at(stack, example("curl")).replace("curl -sSN", "curl -sSN --max-time 3")
+    code = at(stack, example("curl")).replace("curl -sSN", "curl -sSN --max-time 10")
     done = subprocess.run(
         ["bash", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
     )

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from botocore.exceptions import ClientError
 
+from deploy.stack.tour import once_free
 from holdfast.backup.v1 import backup_service_pb2 as pb
 from holdfast.backup.v1.backup_service_pb2_grpc import BackupServiceStub, DrillServiceStub
 from tests.support.escrow import operator as escrow_operator
@@ -28,9 +29,8 @@ class Operator:
         self.backups, self.drills = BackupServiceStub(self.channel), DrillServiceStub(self.channel)
 
     def back_up(self) -> None:
-        made = self.backups.CreateBackup(
-            pb.CreateBackupRequest(backup=pb.Backup(type=pb.BACKUP_TYPE_FULL)), timeout=60
-        ).backup
+        asked = pb.CreateBackupRequest(backup=pb.Backup(type=pb.BACKUP_TYPE_FULL))
+        made = once_free(lambda: self.backups.CreateBackup(asked, timeout=60)).backup
         for update in self.backups.WatchBackup(pb.WatchBackupRequest(name=made.name), timeout=120):
             made = update.backup
         assert made.state == pb.STATE_SUCCEEDED, made
@@ -41,7 +41,8 @@ class Operator:
     def drill(self, **fields: Any) -> pb.Drill:
         """A drill, to its end: without *fields* a chosen one with the full checks, of the newest moment."""
         wanted = pb.Drill(**fields or {"full_checks": True})
-        done = self.drills.CreateDrill(pb.CreateDrillRequest(drill=wanted), timeout=60).drill
+        asked = pb.CreateDrillRequest(drill=wanted)
+        done = once_free(lambda: self.drills.CreateDrill(asked, timeout=60)).drill
         for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=done.name), timeout=120):
             done = update.drill
         return done

@@ -14,7 +14,7 @@ import pytest
 from deploy.envoy import routes
 from tests.support.edge import BareEdge
 
-IDLE_SECONDS = 2
+IDLE_SECONDS = 4
 
 
 @contextmanager

@@ -61,8 +61,14 @@ def following(files: Database, answer: Outcome | Exception | None) -> Handler[Se
     ids=str,
 )
 async def test_writes_stay_if_and_only_if_the_job_is_done(
-    files: Database, database: TestDatabase, answer: Outcome | Exception | None, left: tuple[str, str], followed: int
+    files: Database,
+    database: TestDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Outcome | Exception | None,
+    left: tuple[str, str],
+    followed: int,
 ) -> None:
+    monkeypatch.setattr("libs.jobqueue.run.backoff_seconds", lambda attempt: 60.0)  # not due before it is looked at
     [job] = await given(files, SendNote("x"))
     ends = (
         f"SELECT outcome, error FROM jobs.history WHERE id = '{job}' UNION ALL SELECT state, error FROM jobs.jobs"

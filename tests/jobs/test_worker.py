@@ -56,7 +56,10 @@ async def test_a_job_put_is_run_once_for_its_principal_and_leaves_a_line_of_hist
 
 
 @pytest.mark.control("J1", "retries wait longer each time")
-async def test_each_answer_of_a_handler_ends_its_job_its_own_way(files: Database, database: TestDatabase) -> None:
+async def test_each_answer_of_a_handler_ends_its_job_its_own_way(
+    files: Database, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.jobqueue.run.backoff_seconds", lambda attempt: 60.0)  # not due before it is looked at
     later = datetime.now(UTC) + timedelta(hours=2)
     answers: dict[str, Outcome | None] = {
         "discard": Discard("too old"),

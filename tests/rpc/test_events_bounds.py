@@ -56,7 +56,7 @@ async def test_many_openings_at_once_take_no_more_than_the_cap(world: World) -> 
 @pytest.mark.control("E2", "the cap of streams holds across replicas")
 async def test_a_crashed_replicas_leases_end_by_themselves_and_a_living_ones_do_not(world: World) -> None:
     who = world.user()
-    async with world.replica(streams_per_user=1, lease_seconds=1) as replica:
+    async with world.replica(streams_per_user=1, lease_seconds=4) as replica:
         await replica.opened(who)
         world.sql("UPDATE events.leases SET expires_at = opened_at WHERE user_id = %s", who.user_id)
         # The living replica puts the lease of its open stream back ...
@@ -66,7 +66,7 @@ async def test_a_crashed_replicas_leases_end_by_themselves_and_a_living_ones_do_
         ghost = world.user()
         world.sql(
             "INSERT INTO events.leases (organization_id, user_id, connection_id, replica, opened_at, expires_at)"
-            " VALUES (%s, %s, 'ghost', 'gone', clock_timestamp(), clock_timestamp() + interval '1 second')",
+            " VALUES (%s, %s, 'ghost', 'gone', clock_timestamp(), clock_timestamp() + interval '4 seconds')",
             ghost.organization_id, ghost.user_id,
         )  # fmt: skip
         assert await refused(await replica.follow(ghost), "TOO_MANY_STREAMS")

@@ -104,11 +104,12 @@ async def test_an_object_that_was_tampered_with_is_refused_and_the_log_says_why(
     content = os.urandom(2 * SEGMENT_BYTES)
     kept, other = await person.upload("kept", content), await person.upload("other", content)
     (kept_key, box), (other_key, theirs) = sorted(raw(service, person).items())
-    for bad in (b"x" + box[1:], box[:-1] + bytes([box[-1] ^ 1]), theirs, box[SEGMENT_BYTES + 16 :] * 2):
+    bent = bytes([box[0] ^ 1]) + box[1:]
+    for bad in (bent, box[:-1] + bytes([box[-1] ^ 1]), theirs, box[SEGMENT_BYTES + 16 :] * 2):
         put_raw(service, kept_key, bad)
         with refused(StatusCode.INTERNAL, "INTERNAL"):
             await person.download(kept.name)
-    put_raw(service, kept_key, b"x" + box[1:])
+    put_raw(service, kept_key, bent)
     answer = await person.http.get("/v1/files/kept")
     assert (answer.status_code, answer.json()["error"]["reason"]) == (500, "INTERNAL")
     told = [line for line in capsys.readouterr().out.splitlines() if "file_unreadable" in line]

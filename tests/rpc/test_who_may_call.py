@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -39,22 +40,22 @@ def _unsigned() -> str:
 
 
 TOKEN = "x-user-token"
-FORGED: dict[str, list[tuple[str, str | bytes]]] = {
-    "twice": [signed(), signed()],
-    "comma-joined": [(TOKEN, f"{tokens.user_token('files')},{tokens.user_token('files')}")],
-    "empty": [(TOKEN, "")],
-    "beside a binary twin": [signed(), (f"{TOKEN}-bin", b"x")],
-    "a binary twin alone": [(f"{TOKEN}-bin", tokens.user_token("files").encode())],
-    "another audience": [(TOKEN, tokens.user_token("events"))],
-    "another audience under our key": [(TOKEN, tokens.user_token("events", key=tokens.keys("files").current))],
-    "another type": [signed(typ="holdfast-service+jwt")],
-    "no algorithm": [(TOKEN, _unsigned())],
-    "expired": [signed(now=now() - timedelta(seconds=120))],
-    "from the future": [signed(now=now() + timedelta(seconds=60))],
-    "too long a life": [signed(lifetime_seconds=61)],
-    "another issuer": [signed(iss="somebody")],
-    "no user": [signed(sub=None)],
-    "garbage": [(TOKEN, "a.b.c")],
+FORGED: dict[str, Callable[[], list[tuple[str, str | bytes]]]] = {
+    "twice": lambda: [signed(), signed()],
+    "comma-joined": lambda: [(TOKEN, f"{tokens.user_token('files')},{tokens.user_token('files')}")],
+    "empty": lambda: [(TOKEN, "")],
+    "beside a binary twin": lambda: [signed(), (f"{TOKEN}-bin", b"x")],
+    "a binary twin alone": lambda: [(f"{TOKEN}-bin", tokens.user_token("files").encode())],
+    "another audience": lambda: [(TOKEN, tokens.user_token("events"))],
+    "another audience under our key": lambda: [(TOKEN, tokens.user_token("events", key=tokens.keys("files").current))],
+    "another type": lambda: [signed(typ="holdfast-service+jwt")],
+    "no algorithm": lambda: [(TOKEN, _unsigned())],
+    "expired": lambda: [signed(now=now() - timedelta(seconds=120))],
+    "from the future": lambda: [signed(now=now() + timedelta(seconds=60))],
+    "too long a life": lambda: [signed(lifetime_seconds=61)],
+    "another issuer": lambda: [signed(iss="somebody")],
+    "no user": lambda: [signed(sub=None)],
+    "garbage": lambda: [(TOKEN, "a.b.c")],
 }
 
 
@@ -65,7 +66,7 @@ FORGED: dict[str, list[tuple[str, str | bytes]]] = {
 async def test_a_forged_token_is_refused(how: str) -> None:
     async with serving() as wire:
         with refused("UNAUTHENTICATED", "INVALID_USER_TOKEN"):
-            await wire.get(*FORGED[how])
+            await wire.get(*FORGED[how]())  # minted now: later each of them would be expired as well
         assert wire.servicer.principals == []
         await wire.get(signed())
         assert len(wire.servicer.principals) == 1

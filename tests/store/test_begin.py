@@ -58,14 +58,15 @@ async def test_a_database_that_hangs_is_away_and_one_that_answers_new_connection
     database: TestDatabase, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each transaction waited for an answer without end; the server's time-outs are the server's."""
-    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
     login = replace(database.login("files"), database_host=str(line.directory))
     through = Database.connect(login, limits=Limits(connections=1, acquire_seconds=1, connect_seconds=2))
     assert await seen(through, OAK) == []
     line.cut = True
-    async with asyncio.timeout(60):
-        with pytest.raises(Unavailable):
-            await seen(through, OAK)
+    with monkeypatch.context() as patch:
+        patch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
+        async with asyncio.timeout(60):
+            with pytest.raises(Unavailable):
+                await seen(through, OAK)
     line.cut = False
     assert await seen(through, OAK) == []
     await through.stop()
@@ -230,7 +231,7 @@ async def test_connections_that_were_cut_are_replaced_without_anybody_noticing(
         await write(tx, "kept")
     with database.admin() as admin:
         query = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'holdfast_files'"
-        assert admin.execute(query).fetchall() == [(True,)]
+        assert (True,) in admin.execute(query).fetchall()
     assert await seen(files, OAK) == ["kept"]
 
 

@@ -329,10 +329,14 @@ class Operator:
         for update in self.drills.WatchDrill(pb.WatchDrillRequest(name=name), timeout=seconds):
             yield update.drill
 
+    def ended(self, name: str) -> pb.Drill:
+        """The drill at its end, which is waited for."""
+        *_, last = self.watch(name)
+        return last
+
     def drill(self, at: datetime | None = None, backup: str = "", **fields: Any) -> pb.Drill:
         """A drill, followed to its end."""
-        *_, ended = self.watch(self.begin_drill(at, backup, **fields).name)
-        return ended
+        return self.ended(self.begin_drill(at, backup, **fields).name)
 
     def get_drill(self, name: str) -> pb.Drill:
         """The drill as it is now."""

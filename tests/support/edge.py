@@ -24,6 +24,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 from deploy.envoy.config import Edge, certificate_document, render
 from deploy.stack import pki
@@ -154,9 +155,9 @@ class H2Echo(threading.Thread):
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8", validate_inbound_headers=False)
         connection = h2.connection.H2Connection(config)
         connection.initiate_connection()
-        link.sendall(connection.data_to_send())
         seen: dict[int, dict[str, Any]] = {}
-        with suppress(OSError), link:
+        with suppress(OSError, h2.exceptions.ProtocolError), link:
+            link.sendall(connection.data_to_send())
             while data := link.recv(65536):
                 for event in connection.receive_data(data):
                     self._note(connection, event, seen)
