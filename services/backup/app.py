@@ -1,6 +1,7 @@
 """The composition root: every part of the backup service, in the order they start."""
 
 import functools
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -107,7 +108,7 @@ def build(config: Config, *, now: clock.Clock = clock.now, ids: Callable[[], str
         _timetable(config, means, drills, figures),
         guard,
         means.heartbeats,
-        Marks(database, key=config.heartbeat_key.reveal(), period_seconds=config.marks_seconds, now=now),
+        _marks(config, database, means.metrics, now),
         Monitor(health, {"database": database.check}),
         *_doors(config, served, means.metrics, health, tracer, now),
         MetricsServer(config.metrics_address, means.metrics.registry),
@@ -166,6 +167,16 @@ def _recovery(config: Config, means: Means, guard: Guard, backups: Backups, dril
 def _timetable(config: Config, means: Means, drills: Drills, figures: DrillFigures) -> Timetable:
     jitter = _seconds(config.drill_jitter_seconds)
     return Timetable(drills, means.engine, figures, every=_every(config), jitter=jitter, now=means.now)
+
+
+def _marks(config: Config, database: Database, metrics: Metrics, now: clock.Clock) -> Marks:
+    told = metrics.gauge(
+        "holdfast_backup_mark_timestamp_seconds",
+        "When the newest period's high-water mark was there; the service's start before the first, NaN without marks.",
+    )
+    told.set(math.nan)
+    period, key = config.marks_seconds, config.heartbeat_key.reveal()
+    return Marks(database, key=key, period_seconds=period, taken=lambda at: told.set(at.timestamp()), now=now)
 
 
 def _engine(config: Config) -> PgBackRest:

@@ -99,3 +99,27 @@ def test_what_is_left_of_an_ended_drill_is_warned_of_while_it_is_there() -> None
         place.work.parent.rmdir()
         (warning,) = drills.leftovers()
         assert "cannot be told" in warning
+
+
+def test_copies_that_cannot_be_listed_stop_no_start_and_are_told(lines: Lines) -> None:
+    """The service ended at each start, while no heartbeat was written."""
+    with scratch("l") as base:
+        (base / "run").mkdir()
+        (base / "copies").write_text("")
+        drills_in(base).recover()
+        (line,) = [one for one in lines.read() if one["event"] == "leftovers_unknown"]
+        assert (line["level"], str(base / "copies") in line["fault"]) == ("error", True)
+
+
+def test_what_may_not_even_be_looked_at_is_said_to_be_left() -> None:
+    """It raised: the drill then never ended."""
+    with scratch("l") as base, scratch("o") as other:
+        (base / "run").mkdir()
+        (other / "copies").mkdir()
+        place = Place.of(ID, drills=other / "copies", run=base / "run")
+        place.make()
+        other.chmod(0)
+        try:
+            assert as_nobody(base, lambda: place.remove().endswith("Permission denied"))
+        finally:
+            other.chmod(0o755)

@@ -14,7 +14,7 @@ from services.backup.adapters.journal import Journal, unreadable
 from services.backup.adapters.ledger import Ledger
 from services.backup.adapters.lock import EngineLock
 from services.backup.adapters.samples import Samples
-from services.backup.domain.errors import BackupBusy
+from services.backup.domain.errors import BackupBusy, EngineAway
 from services.backup.domain.exposure import Sample
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.schedule import Attempt, Task
@@ -155,3 +155,22 @@ def test_a_document_of_no_task_stops_no_start(tmp_path: Path) -> None:
         rules=UNUSED, seed="", enabled=False, now=lambda: NOW,
     )  # fmt: skip
     assert [*scheduler.attempts] == [Task.VERIFY]
+
+
+def test_a_lock_that_cannot_be_opened_is_named_and_nothing_is_begun(tmp_path: Path) -> None:
+    """It was an internal error without a path, and the timetable stood still without a word."""
+    with pytest.raises(EngineAway, match=f"{tmp_path} cannot be opened: Is a directory. Nothing is begun"):
+        EngineLock(tmp_path).take("a backup")
+
+
+def test_who_is_refused_hears_what_the_holder_does_by_now(tmp_path: Path) -> None:
+    held, other = EngineLock(tmp_path / "lock"), EngineLock(tmp_path / "lock")
+    held.take("the choice of a backup for drill x")
+    with pytest.raises(BackupBusy, match="the choice of a backup for drill x is running"):
+        other.take("b")
+    held.tell("drill x")
+    with pytest.raises(BackupBusy, match="Busy: drill x is running"):
+        other.take("b")
+    held.free()
+    other.take("b")
+    other.free()

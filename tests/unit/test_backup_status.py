@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+from libs.errors import AppError
+from services.backup.domain.drill import Check, Drill, Kind
+from services.backup.domain.errors import ChecksFailed, DrillCancelled, Interrupted
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import BackupType, Repository, Stored
-from services.backup.domain.status import RECENT, behind, window
+from services.backup.domain.status import RECENT, behind, disproved, window
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 NOW = START + timedelta(hours=1)
@@ -47,3 +50,25 @@ def test_a_database_behind_the_ledger_has_been_restored() -> None:
     assert behind([], 1)
     assert not behind([beat(4)], 4)
     assert not behind([], 0)
+
+
+def drill(id: str, kind: Kind, error: AppError | None = None) -> Drill:
+    begun = Drill(id, NOW, kind=kind, checks=(Check("a", True, 1, ""),))
+    return (begun.failed(error, now=NOW) if error else begun).ended(now=NOW)
+
+
+def test_a_drill_that_failed_is_warned_of_until_one_of_its_kind_is_good() -> None:
+    """A status ended with 0 and without a word after a drill that disproved the restore."""
+    wrong = ChecksFailed("The copy failed heartbeats.")
+    failed = drill("02", Kind.LIGHT, wrong)
+    (told,) = disproved([drill("01", Kind.LIGHT), failed])
+    assert "The newest light drill failed" in told
+    assert "The copy failed heartbeats." in told
+    assert "holdfast drill show drills/02" in told
+    assert disproved([failed, drill("03", Kind.DEEP)]) == [told]
+    assert disproved([failed, drill("03", Kind.LIGHT)]) == []
+    assert disproved([drill("03", Kind.CHOSEN, wrong)]) == []
+    # These say nothing of a backup, good or bad.
+    for error in (DrillCancelled("x"), Interrupted("x")):
+        assert disproved([failed, drill("03", Kind.LIGHT, error)]) == [told]
+        assert disproved([drill("03", Kind.LIGHT, error)]) == []

@@ -5,12 +5,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from services.backup.domain.errors import BackupBusy
+from services.backup.domain.errors import BackupBusy, EngineAway
 
-WAIT = (
-    "Wait for its end: `holdfast backup list` and `holdfast drill list` show what runs. A drill ends at once by"
-    " `holdfast drill cancel NAME`."
-)
+WAIT = "Wait for its end; a drill ends at once by `holdfast drill cancel NAME`."
 
 
 class EngineLock:
@@ -21,8 +18,15 @@ class EngineLock:
         self._handle: int | None = None
 
     def take(self, what: str) -> None:
-        """Hold the lock for *what*. Raises BackupBusy, naming the holder, when it is held."""
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Hold the lock for *what*. Raises BackupBusy, naming the holder, while it is held, and EngineAway."""
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as fault:
+            raise EngineAway(
+                f"{self._path} cannot be opened: {fault.strerror}. Nothing is begun without this lock: give the file to"
+                " the user that the service runs as, or make room for it.",
+                path=str(self._path),
+            ) from fault
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -30,10 +34,14 @@ class EngineLock:
             os.close(handle)
             raise BackupBusy(f"Busy: {holder} is running. {WAIT}", holder=holder) from None
         self._handle = handle
-        # For people alone: a full disk must not cost the lock.
-        with suppress(OSError):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, what.encode(), 0)
+        self.tell(what)
+
+    def tell(self, what: str) -> None:
+        """Have whoever is refused told that *what* holds the lock; for people alone: a full disk must not cost it."""
+        if self._handle is not None:
+            with suppress(OSError):
+                os.ftruncate(self._handle, 0)
+                os.pwrite(self._handle, what.encode(), 0)
 
     def free(self) -> None:
         """Let go; harmless when not held."""

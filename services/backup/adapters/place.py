@@ -76,6 +76,15 @@ class Place:
 
     def remove(self) -> str:
         """End what runs here and delete everything; blocks up to some seconds. What is left and why, "" once gone()."""
+        try:
+            what = self._remove()
+        except OSError as fault:
+            what = f"{fault.filename or self.work}: {fault.strerror}"
+        if what:
+            _log.error("leftover_stays", place=self.work.name, what=what, remedy=REMEDY)
+        return what
+
+    def _remove(self) -> str:
         self._end_processes()
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         left: dict[str, str] = {}
@@ -94,16 +103,14 @@ class Place:
                 sync_directory(self.work.parent)
                 return ""
             time.sleep(0.05)
-        what = self._first(left)
-        _log.error("leftover_stays", place=self.work.name, what=what, remedy=REMEDY)
-        return what
+        return self._first(left)
 
     def _loosen(self, path: Path) -> None:
         """Let this user into *path* and its directory; not into that of the sockets, which others use too."""
         for one in (path.parent, path):
             ours = one.is_relative_to(self.work.parent) or one.is_relative_to(self.sockets)
-            if ours and one.is_dir() and not one.is_symlink():
-                with suppress(OSError):
+            with suppress(OSError):
+                if ours and one.is_dir() and not one.is_symlink():
                     one.chmod(stat.S_IMODE(one.stat().st_mode) | stat.S_IRWXU)
 
     def _first(self, left: Mapping[str, str]) -> str:

@@ -118,6 +118,11 @@ class Drill:
         """Whether it has ended well."""
         return self.state is State.SUCCEEDED
 
+    @property
+    def fault(self) -> str:
+        """What went wrong, "" for nothing or not yet."""
+        return self.error.message if self.error else ""
+
     def phase(self, name: str) -> Phase:
         """The phase of this name, PENDING for one that this drill was made without."""
         return next((phase for phase in self.phases if phase.phase == name), Phase(name))

@@ -8,12 +8,14 @@ from services.backup.domain import forecast, heartbeat
 from services.backup.domain.backup import Backup
 from services.backup.domain.breach import Breach
 from services.backup.domain.drill import AT_LEAST_EVERY, Drill, Kind
+from services.backup.domain.errors import DrillCancelled, Interrupted
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.object_rpo import ObjectRpo
 from services.backup.domain.plan import STOP_PRECISION, segments_between
 from services.backup.domain.repository import Repository
 
 RECENT = 10
+_SAYS_NOTHING = (DrillCancelled.reason, Interrupted.reason)
 SEGMENT_AT_MOST = timedelta(minutes=2)
 """From a heartbeat to the end of its segment: archive_timeout is one minute, and the archive takes some seconds."""
 
@@ -84,6 +86,21 @@ def undrilled(repository: Repository | None, drills: Sequence[Drill], *, now: da
     if good and now - max(good) < AT_LEAST_EVERY:
         return ""
     return "No drill has succeeded for 8 days: run one (holdfast drill run), and see why the last ones failed."
+
+
+def disproved(drills: Sequence[Drill]) -> list[str]:
+    """A warning for each kind of the timetable whose newest drill failed by itself. drills: oldest first."""
+    newest = {drill.kind: drill for drill in drills if drill.ended_at and not _says_nothing(drill)}
+    return [
+        f"The newest {kind.value} drill failed, so a restore may fail now: {newest[kind].fault} What it found:"
+        f" holdfast drill show drills/{newest[kind].id}"
+        for kind in (Kind.LIGHT, Kind.DEEP)
+        if kind in newest and not newest[kind].good
+    ]
+
+
+def _says_nothing(drill: Drill) -> bool:
+    return drill.error is not None and drill.error.reason in _SAYS_NOTHING
 
 
 def torn(objects: ObjectRpo) -> str:

@@ -101,7 +101,7 @@ class Drills:
         """
         lock = self._lock()
         made = self._ids()
-        lock.take(f"drill {made}")
+        lock.take(f"the choice of a backup for drill {made}")
         try:
             wanted = Drill(made, self._now(), target, backup, kind=kind, full=full or kind is Kind.DEEP)
             wanted = replace(wanted, phases=phases(full=wanted.full))
@@ -110,6 +110,7 @@ class Drills:
             drill = replace(began.planned(chosen), predicted_seconds=self._foretold(chosen))
             run = Run(self._tools, drill, chosen, keep=self._keep, now=self._now)
             self._begin(drill)
+            lock.tell(f"drill {made}")
         except BaseException:
             lock.free()
             raise
@@ -122,7 +123,7 @@ class Drills:
         drill = self.get(id)
         if drill.state in _OVER:
             raise DrillEnded(f"drills/{id} has ended: there is nothing to cancel.", drill=id)
-        if self._run and self._task and self._run.cancel(self._task):
+        if self._run and self._run.id == id and self._task and self._run.cancel(self._task):
             await self._recorder.audit(who, "drill.cancelled", drill=id, backup=drill.label)
         return self.get(id)
 
@@ -156,9 +157,12 @@ class Drills:
             ended = drill if drill.state in _OVER else self._clean(drill)
             self._board.seed(id, ended)
             self._figures.known(ended)
-        for place in self._left(drills.values):
-            if not place.gone() and not place.remove():
-                _log.warning("leftover_removed", directory=place.work.name)
+        try:
+            for place in self._left(drills.values):
+                if not place.gone() and not place.remove():
+                    _log.warning("leftover_removed", directory=place.work.name)
+        except OSError as fault:
+            _log.error("leftovers_unknown", fault=str(fault), remedy="Let the service read its directory of copies.")
 
     def leftovers(self) -> Sequence[str]:
         """What stands of copies whose drill has ended, in one sentence with what to do; [] for nothing. Blocks."""
@@ -295,10 +299,13 @@ class Drills:
         try:
             ended = await run.to_the_end()
         finally:
+            self._run = None  # the next drill may begin from here on
             lock.free()
         try:
             self._journal.keep(ended.id, ended.to_json())
             await self._attester.drill(ended)
+        except Exception:
+            _log.exception("drill_not_attested", drill=ended.id)
         finally:
             self._board.put(ended.id, ended)  # whatever happens: somebody may watch it
         self._figures.ended(ended)

@@ -113,13 +113,15 @@ class Heartbeats:
     async def _loop(self) -> None:
         while True:
             period = self._period_seconds
+            tick = int(self._now().timestamp() // period)
             try:
-                await self.beat(tick=int(self._now().timestamp() // period))
+                await self.beat(tick=tick)
             except AppError as error:
                 _log.warning("heartbeat_not_written", reason=error.reason)
             except OSError as error:
                 _log.error("heartbeat_not_kept", fault=str(error))
-            await asyncio.sleep(period - self._now().timestamp() % period)
+            # Until this tick has ended: the next one may have begun meanwhile, and is not passed over.
+            await asyncio.sleep(min(period, max(0.0, (tick + 1) * period - self._now().timestamp())))
 
 
 def _around(beats: Sequence[Beat], at: datetime) -> list[Beat]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from libs.observability import log
 from services.backup.adapters import isolation
 from services.backup.adapters.lock import EngineLock
-from services.backup.domain.errors import BackupBusy
+from services.backup.domain.errors import BackupBusy, EngineAway
 from services.backup.ops.backups import Backups
 from services.backup.ops.drills import Drills
 from services.backup.ops.run import Tools
@@ -50,8 +50,8 @@ class Keeper:
         lock = self._lock()
         try:
             lock.take("clean-up")
-        except BackupBusy as busy:
-            _log.warning("clean_up_skipped", holder=busy.facts.get("holder", ""))
+        except (BackupBusy, EngineAway) as fault:
+            _log.warning("clean_up_skipped", fault=fault.message)
             return
         try:
             await asyncio.to_thread(self._recover)

@@ -1,7 +1,8 @@
 """Taking high-water marks, each hour."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from libs import process
 from libs.clock import Clock
@@ -22,12 +23,18 @@ _AUDITED = timedelta(days=7)
 
 
 class Marks:
-    """key: of the signatures, at least 32 bytes. A Part: it runs the loop; period_seconds: 0 for none."""
+    """key: of the signatures, at least 32 bytes. A Part: it runs the loop; period_seconds: 0 for none.
 
-    def __init__(self, db: Database, *, key: bytes, period_seconds: float, now: Clock) -> None:
+    taken: is told when this period's mark is there, and at the start, from which a first one has its time.
+    """
+
+    def __init__(
+        self, db: Database, *, key: bytes, period_seconds: float, taken: Callable[[datetime], None], now: Clock
+    ) -> None:
         self._db = db
         self._key = key
         self._period_seconds = period_seconds
+        self._taken = taken
         self._now = now
         self._task: asyncio.Task[None] | None = None
 
@@ -37,11 +44,13 @@ class Marks:
         async with self._db.begin(_WHO) as tx:
             mark = await rows.take(tx, lambda bare: marking.sign(bare, self._key), tick=tick, since=since)
             await rows.forget(tx, now=self._now(), age=_KEPT)
+        self._taken(self._now())
         return mark
 
     async def start(self) -> None:
         """Begin the loop."""
         if self._period_seconds:
+            self._taken(self._now())
             self._task = process.spawn(self._loop(), name="marks")
 
     def refuse(self) -> None:
@@ -57,8 +66,10 @@ class Marks:
     async def _loop(self) -> None:
         while True:
             period = self._period_seconds
+            tick = int(self._now().timestamp() // period)
             try:
-                await self.take(tick=int(self._now().timestamp() // period))
+                await self.take(tick=tick)
             except AppError as error:
                 _log.warning("mark_not_taken", reason=error.reason)
-            await asyncio.sleep(period - self._now().timestamp() % period)
+            # Until this tick has ended: the next one may have begun meanwhile, and is not passed over.
+            await asyncio.sleep(min(period, max(0.0, (tick + 1) * period - self._now().timestamp())))

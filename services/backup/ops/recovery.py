@@ -15,7 +15,7 @@ from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineAway
 from services.backup.domain.heartbeat import Beat
 from services.backup.domain.repository import Repository
-from services.backup.domain.status import Status, behind, foresight, torn, undrilled, window
+from services.backup.domain.status import Status, behind, disproved, foresight, torn, undrilled, window
 from services.backup.ops.backups import Backups
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.drills import Drills
@@ -82,6 +82,7 @@ class Recovery:
         objects = object_rpo.newest(drills, now=self._now())
         told = (undrilled(repository, drills[::-1], now=self._now()), torn(objects))
         warnings += [warning for warning in told if warning]
+        warnings += disproved(drills[::-1])
         warnings += self._evidence.warnings()
         warnings += self._escrow.warnings()
         warnings += self._standing()

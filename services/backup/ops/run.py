@@ -30,7 +30,6 @@ from services.backup.domain.plan import Plan
 from services.backup.domain.verdict import Recovered
 
 _log = log.get(__name__)
-_CANCELLED = "Somebody cancelled it: holdfast drill cancel."
 
 
 @dataclass(slots=True)
@@ -68,36 +67,48 @@ class Run:
         self._keep = keep
         self._now = now
         self._place = Place.of(drill.id, drills=tools.drills_dir, run=tools.run_dir)
-        self._cancelled = False
+
+    @property
+    def id(self) -> str:
+        """The drill's."""
+        return self._drill.id
 
     async def to_the_end(self) -> Drill:
         """The ended drill, not kept yet: whatever happens, its copy is removed and the first fault is told."""
         try:
             async with AsyncExitStack() as opened:
-                await self._phases(opened)
-        except AppError as error:
-            self._failed(error)
+                try:
+                    await self._phases(opened)
+                except AppError as error:
+                    self._failed(error)  # before anything is closed: a cancel meanwhile must not hide it
         except asyncio.CancelledError:
-            self._failed(DrillCancelled(_CANCELLED) if self._cancelled else Interrupted("The service was stopped."))
+            self._failed(Interrupted("The service was stopped."))
         except Exception as error:
-            _log.exception("drill_failed", drill=self._drill.id)
-            self._failed(EngineFailed(f"Unexpected fault: {type(error).__name__}."))
-        await self._teardown()
+            self._failed(self._unforeseen(error))
+        try:
+            await self._teardown()
+        except Exception as error:
+            self._failed(self._unforeseen(error))
         return self._drill.ended(now=self._now())
 
     def cancel(self, task: "asyncio.Task[None]") -> bool:
-        """Let the drill fail at once; *task* runs to_the_end. False when it is being cleaned up already."""
-        if self._cancelled or self._drill.phase("teardown").started_at:
+        """Let the drill fail at once; *task* runs to_the_end. False when it has failed or is cleaned up already."""
+        if self._drill.error or self._drill.phase("teardown").started_at:
             return False
-        self._cancelled = True
+        wrong = self._wrong()
+        self._failed(
+            ChecksFailed(f"The copy failed {wrong}; then somebody cancelled the drill.", checks=wrong)
+            if wrong
+            else DrillCancelled("Somebody cancelled it: holdfast drill cancel.")
+        )
         if self._drill.phase("restore").started_at:  # a task that has not begun would end without its clean-up
             task.cancel()
         return True
 
     async def _phases(self, opened: AsyncExitStack) -> None:
         tools, place, plan = self._tools, self._place, self._plan
-        if self._cancelled:
-            raise DrillCancelled(_CANCELLED)
+        if self._drill.error:
+            return
         self._enter("restore", isolation=tools.servers.isolation.description)
         place.make()
         if isinstance(self._rescue, Rescue):
@@ -178,9 +189,12 @@ class Run:
             self._add(await rung("page_checksums", lambda: structure.checksums(servers.binaries, self._place)))
 
     def _judge(self) -> None:
-        wrong = [check.check for check in self._drill.checks if check.failed]
-        if wrong:
-            raise ChecksFailed(f"The copy failed {', '.join(wrong)}.", checks=", ".join(wrong))
+        if wrong := self._wrong():
+            raise ChecksFailed(f"The copy failed {wrong}.", checks=wrong)
+
+    def _wrong(self) -> str:
+        """The checks that were answered wrongly."""
+        return ", ".join(check.check for check in self._drill.checks if check.failed)
 
     def _rpo(self, seen: Recovered) -> float | None:
         """Seconds of data lost had production ended at the target, or at the request for the end of the archive.
@@ -215,6 +229,14 @@ class Run:
         self._keep(self._drill)
 
     def _failed(self, error: AppError) -> None:
-        _log.error("drill_failed", drill=self._drill.id, reason=error.reason, fault=error.message)
+        if self._drill.error is None:
+            _log.error("drill_failed", drill=self._drill.id, reason=error.reason, fault=error.message)
         self._drill = self._drill.failed(error, now=self._now())
         self._keep(self._drill)
+
+    def _unforeseen(self, error: Exception) -> AppError:
+        if isinstance(error, AppError):
+            return error
+        _log.exception("drill_broke", drill=self._drill.id)
+        what = str(error) if isinstance(error, OSError) else type(error).__name__
+        return EngineFailed(f"Unexpected fault: {what}.")
