@@ -144,7 +144,8 @@ def test_a_drill_without_any_backup_is_refused(archived: Archived) -> None:
 
 def test_a_second_drill_or_backup_is_refused_while_one_runs(operator: Operator, full: pb.Backup) -> None:
     first = operator.begin_drill()
-    with refused(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_BUSY"):
+    told = f"Busy: {first.name.replace('drills/', 'drill ')} is running. .* `holdfast drill cancel NAME`"
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_BUSY", told):
         operator.begin_drill()
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_BUSY"):
         operator.back_up(pb.BACKUP_TYPE_FULL)

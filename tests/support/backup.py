@@ -355,9 +355,9 @@ def reason_of(error: grpc.RpcError) -> str:
 
 
 @contextmanager
-def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
-    """The call inside is refused with this code and this reason."""
-    with pytest.raises(grpc.RpcError) as caught:
+def refused(code: grpc.StatusCode, reason: str, words: str | None = None) -> Iterator[None]:
+    """The call inside is refused with this code and this reason, and in *words*, a pattern."""
+    with pytest.raises(grpc.RpcError, match=words) as caught:
         yield
     error: Any = caught.value
     assert (error.code(), reason_of(error)) == (code, reason)
