@@ -89,8 +89,8 @@ async def test_progress_inbox_periodic_jobs_and_handlers_within_a_transaction_wo
         await put(tx, TryTwice("x"))
     ticks = "SELECT count(*) FROM jobs.ticks WHERE job_id <> ''"
     await until(lambda: rows(database, ticks)[0][0] >= 2, "two ticks")
-    await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs") == [], "all ends")
     await timetable.stop()
+    await until(lambda: rows(database, "SELECT 1 FROM jobs.jobs") == [], "all ends")
     await worker.drain(5)
     await worker.stop()
     assert seen == [None, True, 1, False]
