@@ -127,7 +127,8 @@ def _means(
 ) -> Means:
     """What everything here works with."""
     state = Path(config.state_dir)
-    exclusive = functools.partial(Exclusive, lock, database.settings(), config.stanza)
+    binaries = Path(config.postgres_binaries)
+    exclusive = functools.partial(Exclusive, lock, database.settings(), config.stanza, binaries)
     beats = Heartbeats(
         database,
         Ledger(state / "heartbeats"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.postgres import Cluster
+from deploy.stack.postgres import Cluster, binaries
 from libs import ids
 from libs.db import Database
 from libs.observability.metric import Metrics, exposition
@@ -168,7 +168,8 @@ def keeper(
     evidence = Evidence(signed.journal(state / "evidence"), [], period_seconds=60, now=clock)
     evidence.journal.load()
     recorder = Recorder(database)
-    exclusive = partial(Exclusive, partial(EngineLock, state / "engine.lock"), database.settings(), stanza)
+    lock = partial(EngineLock, state / "engine.lock")
+    exclusive = partial(Exclusive, lock, database.settings(), stanza, binaries())
     attester = Attester(evidence, Circumstances(engine, Path("/usr/bin"), {}))
     backups = Backups(
         engine, Journal(state / "backups", Backup.from_json), exclusive, recorder, attester, now=clock, ids=ids.new_id

@@ -168,7 +168,8 @@ class Backups:
 
     async def _run(self, backup: Backup, lock: Exclusive) -> None:
         try:
-            stored = await self._engine.backup(backup.type, lambda percent: self._progress(backup, percent))
+            work = self._engine.backup(backup.type, lambda percent: self._progress(backup, percent))
+            stored = await lock.guard(work)
             ended = backup.completed(stored, now=self._now())
         except AppError as error:
             _log.error("backup_failed", backup=backup.id, reason=error.reason, fault=error.message)
@@ -183,6 +184,8 @@ class Backups:
         try:
             self._journal.keep(ended.id, ended.to_json())
             await self._attester.backup(ended)
+        except Exception:
+            _log.exception("backup_not_attested", backup=ended.id)
         finally:
             self._board.put(ended.id, ended)  # whatever happens: the scheduler waits for it
 

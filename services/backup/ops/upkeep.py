@@ -1,9 +1,9 @@
 """Keeping the repository as it should be: expiry, the hard end of thirty days, verification, the stanza."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from libs.clock import Clock
 from libs.db import Database
@@ -17,11 +17,14 @@ from services.backup.domain.breach import wanting
 from services.backup.domain.condition import Name
 from services.backup.domain.errors import EngineFailed
 from services.backup.domain.repository import Repository, Server
+from services.backup.domain.verification import Verification
 from services.backup.domain.wal import SEGMENT_BYTES
 from services.backup.ops.conditions import Conditions
 from services.backup.ops.evidence import Evidence
 from services.backup.ops.record import Recorder
 from services.backup.store import archiver
+
+T = TypeVar("T")
 
 _log = log.get(__name__)
 _WHO = System("backup")
@@ -54,18 +57,14 @@ class Upkeep:
     async def expire(self) -> None:
         """Delete what is no longer to be kept. Raises BackupBusy, EngineAway and EngineFailed."""
         began = self._now()
-        before = after = frozenset[str]()
         try:
-            async with self._alone("expire"):
-                before = _labels(await self._engine.inspect())
-                await self._engine.expire()
-                held = await self._sweep(await self._engine.inspect())
-                after = _labels(held)
+            before, held = await self._alone("expire", self._expired)
         except AppError as error:
             if error.reason != "BACKUP_BUSY":
                 facts = {"outcome": "failed", "began_at": began, "removed": 0, "reason": error.reason}
                 await self._evidence.append("expire", f"expiries/{began.isoformat()}", facts, {"fault": error.message})
             raise
+        after = _labels(held)
         oldest = held.backups[0].started_at if held.backups else None
         facts = {"outcome": "succeeded", "began_at": began, "removed": len(before - after), "kept": len(after)}
         subject = f"expiries/{began.isoformat()}"
@@ -77,9 +76,7 @@ class Upkeep:
         began = self._now()
         subject = f"verifications/{began.isoformat()}"
         try:
-            async with self._alone("verify"):
-                found = await self._engine.verify()
-                found = replace(found, faults=(*found.faults, *await self._wanting()))
+            found = await self._alone("verify", self._verified)
         except AppError as error:
             if error.reason != "BACKUP_BUSY":
                 facts = {"outcome": "failed", "began_at": began, "reason": error.reason}
@@ -118,15 +115,21 @@ class Upkeep:
             text = "The repository holds nothing any more, although backups had been taken into it."
             remedy = "Find out who emptied it, and whether the store can give it back; a new full backup is taken."
             self._conditions.tell(Name.REPOSITORY_EMPTIED, text, remedy)
-        async with self._alone("stanza"):
-            if held.stanza:
-                await self._engine.upgrade_stanza()
-            else:
-                await self._engine.create_stanza()
+        await self._alone("stanza", self._engine.upgrade_stanza if held.stanza else self._engine.create_stanza)
         action = "stanza.upgraded" if held.stanza else "stanza.created"
         _log.warning(action.replace(".", "_"), system_id=server.system_id, version=server.version)
         await self._recorder.audit(_WHO, action, system_id=str(server.system_id), version=server.version)
         return True
+
+    async def _expired(self) -> tuple[frozenset[str], Repository]:
+        """The labels before it, and what the repository holds after it."""
+        before = _labels(await self._engine.inspect())
+        await self._engine.expire()
+        return before, await self._sweep(await self._engine.inspect())
+
+    async def _verified(self) -> Verification:
+        found = await self._engine.verify()
+        return replace(found, faults=(*found.faults, *await self._wanting()))
 
     async def _sweep(self, held: Repository) -> Repository:
         """The hard end, which the engine's own retention does not know."""
@@ -163,12 +166,12 @@ class Upkeep:
         except AppError:
             return SEGMENT_BYTES
 
-    @asynccontextmanager
-    async def _alone(self, what: str) -> AsyncIterator[None]:
+    async def _alone(self, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What *work* gives while nobody else works on the repository."""
         lock = self._lock()
         await lock.take(what)
         try:
-            yield
+            return await lock.guard(work())
         finally:
             await lock.free()
 
