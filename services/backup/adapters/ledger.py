@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.backup.adapters.lines import Lines, text, whole
+from services.backup.adapters.lines import Lines
 from services.backup.domain.heartbeat import Beat, position
-from services.backup.domain.progress import moment, stamp
+from services.backup.domain.progress import stamp
+from services.backup.domain.reading import moment, text, whole
 
 _FILE_BYTES = 1 << 20
 
@@ -37,8 +38,6 @@ class Ledger:
 
 def _beat(fields: Mapping[str, Any]) -> Beat:
     at, lsn = moment(fields["created_at"]), text(fields["lsn"])
-    if at is None or at.tzinfo is None:
-        raise ValueError("not a moment")
     position(lsn)
     timeline, wal = whole(fields["timeline"]), text(fields["wal"])
     return Beat(whole(fields["sequence"]), at, lsn, timeline, wal, text(fields["signature"]))

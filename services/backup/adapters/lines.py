@@ -13,7 +13,6 @@ T = TypeVar("T")
 
 _log = log.get(__name__)
 _MOST_TOLD = 10
-_LIMIT = 1 << 63
 
 
 class Lines(Generic[T]):
@@ -71,19 +70,3 @@ class Lines(Generic[T]):
         if bad and bad != self._told.get(path):
             _log.warning("lines_unreadable", path=str(path), lines=bad[:_MOST_TOLD], count=len(bad))
         self._told[path] = bad
-
-
-def whole(value: object) -> int:
-    """*value* when it is a whole number, not negative, that fits a bigint. Raises TypeError, ValueError."""
-    if type(value) is not int:
-        raise TypeError("not a whole number")
-    if not 0 <= value < _LIMIT:
-        raise ValueError("out of range")
-    return value
-
-
-def text(value: object) -> str:
-    """*value* when it is text. Raises TypeError."""
-    if not isinstance(value, str):
-        raise TypeError("not text")
-    return value

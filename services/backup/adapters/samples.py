@@ -5,9 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from services.backup.adapters.lines import Lines, whole
+from services.backup.adapters.lines import Lines
 from services.backup.domain.exposure import Sample
-from services.backup.domain.progress import moment
+from services.backup.domain.reading import moment, truth, whole
 
 _FILE_BYTES = 4 << 20
 
@@ -31,10 +31,6 @@ class Samples:
 
 def _sample(fields: Mapping[str, Any]) -> Sample:
     at, seconds, waiting = moment(fields["minute"]), fields["exposure_seconds"], fields["waiting"]
-    if at is None or at.tzinfo is None:
-        raise ValueError("not a moment")
     if seconds is not None and (isinstance(seconds, bool) or not seconds >= 0):
         raise ValueError("not a duration")
-    if not isinstance(fields["broken"], bool):
-        raise TypeError("not a truth")
-    return Sample(at, seconds, None if waiting is None else whole(waiting), fields["broken"])
+    return Sample(at, seconds, None if waiting is None else whole(waiting), truth(fields["broken"]))

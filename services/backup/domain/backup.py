@@ -1,20 +1,20 @@
 """A backup as it is asked for and followed; once it has ended, the repository is the truth about it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from libs.errors import AppError
-from services.backup.domain.progress import Fault, State, moment, stamp
+from services.backup.domain.progress import Fault, State
+from services.backup.domain.reading import Document, Name, Small
 from services.backup.domain.repository import BackupType, Stored
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Document):
     """id: ours, or the label of a backup that we did not ask for. Sizes and segments are known once it has ended."""
 
-    id: str
+    id: Name
     type: BackupType
     state: State
     started_at: datetime
@@ -24,7 +24,7 @@ class Backup:
     repository_bytes: int = 0
     wal_start: str = ""
     wal_stop: str = ""
-    progress_percent: int = 0
+    progress_percent: Small = 0
     error: Fault | None = None
 
     def completed(self, stored: Stored, *, now: datetime) -> Self:
@@ -63,20 +63,3 @@ class Backup:
             wal_stop=stored.wal_stop,
             progress_percent=100,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field as JSON; moments as ISO 8601."""
-        document: dict[str, Any] = stamp(asdict(self))
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The value that to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        started, error = moment(document["started_at"]), document["error"]
-        if started is None:
-            raise ValueError("a backup has a start")
-        fields = dict(document)
-        fields["started_at"], fields["ended_at"] = started, moment(document["ended_at"])
-        fields["type"], fields["state"] = BackupType(document["type"]), State(document["state"])
-        fields["error"] = Fault.from_json(error) if error else None
-        return cls(**fields)

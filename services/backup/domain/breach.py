@@ -1,20 +1,29 @@
 """A hole in the archive: from the last moment before it to the end of the next full backup nothing can be restored."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Self
+from typing import Annotated, Self
 
 from services.backup.domain import wal
 from services.backup.domain.plan import STOP_PRECISION
-from services.backup.domain.progress import moment, stamp
+from services.backup.domain.reading import Document, text
 from services.backup.domain.repository import Repository, Stored
 from services.backup.domain.wal import Hole
 
 
+def _segment(value: object) -> str:
+    if not wal.is_segment(text(value)):
+        raise ValueError("not a WAL segment")
+    return text(value)
+
+
+_Segment = Annotated[str, _segment]
+
+
 @dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(Document):
     """first, last: the missing segments, count of them. found_at: when it was noticed.
 
     lost_from: the newest heartbeat that can still be restored before the hole, None when none is known. lost_until: the
@@ -22,8 +31,8 @@ class Breach:
     database_id: which of the stanza's databases wrote the segments; 0 when unknown.
     """
 
-    first: str
-    last: str
+    first: _Segment
+    last: _Segment
     count: int
     found_at: datetime
     lost_from: datetime | None
@@ -54,20 +63,6 @@ class Breach:
     def healed(self, by: Stored) -> Self:
         """The breach after *by* was taken."""
         return replace(self, lost_until=by.ended_at, healed_by=by.label)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field as JSON."""
-        document: dict[str, Any] = stamp(asdict(self))
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        found = moment(document["found_at"])
-        if found is None:
-            raise ValueError("a breach was found at some time")
-        ends = {name: moment(document[name]) for name in ("lost_from", "lost_until")}
-        return cls(**{**document, "found_at": found, **ends})
 
 
 def needed(held: Repository, segments: Iterable[str], dropped: Iterable[str], *, segment_bytes: int) -> list[Hole]:

@@ -1,12 +1,10 @@
 """What stands wrong, for as long as it does: told to operators, metrics and the log when it begins and when it ends."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Self
 
-from services.backup.domain.progress import moment, stamp
+from services.backup.domain.reading import Document
 
 
 class Severity(Enum):
@@ -32,7 +30,7 @@ class Name(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Document):
     """text: what is wrong, remedy: what to do, one sentence each. since: when it began."""
 
     name: Name
@@ -40,17 +38,3 @@ class Condition:
     text: str
     remedy: str
     since: datetime
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field as JSON."""
-        document: dict[str, Any] = stamp(asdict(self))
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        since = moment(document["since"])
-        if since is None:
-            raise ValueError("a condition has a beginning")
-        fields = {**document, "name": Name(document["name"]), "severity": Severity(document["severity"])}
-        return cls(**{**fields, "since": since})

@@ -1,18 +1,24 @@
 """A drill as a value: each change makes a new one, and the journal on disk is nothing but this value as JSON."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Self
+from typing import Annotated, Self
 
 from libs.errors import AppError
 from services.backup.domain.plan import Plan
-from services.backup.domain.progress import Fault, State, moment, stamp
+from services.backup.domain.progress import Fault, State
+from services.backup.domain.reading import Document, Name, Small
 
 PHASES = ("select", "restore", "replay", "promote", "check", "smoke", "scrub", "teardown")
 FULL_ONLY = ("smoke",)
 AT_LEAST_EVERY = timedelta(days=8)
+
+
+def _known(phase: object) -> str:
+    if phase not in PHASES:
+        raise ValueError("no phase of a drill")
+    return str(phase)
 
 
 class Kind(Enum):
@@ -27,7 +33,7 @@ class Kind(Enum):
 class Phase:
     """One step. started_at is None while PENDING; elapsed_seconds is final once it has ended."""
 
-    phase: str
+    phase: Annotated[str, _known]
     state: State = State.PENDING
     started_at: datetime | None = None
     elapsed_seconds: float = 0.0
@@ -74,11 +80,11 @@ class Proof:
     absent_heartbeat: int
     last_replayed_at: datetime | None
     last_replayed_lsn: str
-    timeline: int
+    timeline: Small
 
 
 @dataclass(frozen=True, slots=True)
-class Drill:
+class Drill(Document):
     """One restore into an isolated copy. target, target_lsn, backup: as asked for, None and "" for the newest.
 
     pid: of the copy's server, for the reaper; 0 when there is none. full: every page and index entry is checked.
@@ -87,7 +93,7 @@ class Drill:
     the restored data and of the copy's server log, for evidence.
     """
 
-    id: str
+    id: Name
     created_at: datetime
     target: datetime | None = None
     backup: str = ""
@@ -157,44 +163,7 @@ class Drill:
         phases = tuple(phase if old.phase == phase.phase else old for old in self.phases)
         return replace(self, phases=phases, state=state)
 
-    def to_json(self) -> dict[str, Any]:
-        """Every field as JSON; moments as ISO 8601."""
-        document: dict[str, Any] = stamp(asdict(self))
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The value that to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        proof, error = document["proof"], document["error"]
-        fields = dict(document)
-        for name in ("created_at", "target", "stop_at", "ended_at"):
-            fields[name] = moment(document[name])
-        fields["state"] = State(document["state"])
-        fields["kind"] = Kind(document.get("kind", Kind.CHOSEN.value))
-        fields["phases"] = tuple(_phase(phase) for phase in document["phases"])
-        fields["checks"] = tuple(_check(check) for check in document["checks"])
-        fields["proof"] = _proof(proof) if proof else None
-        fields["error"] = Fault.from_json(error) if error else None
-        return cls(**fields)
-
 
 def _ended(phase: Phase, state: State, now: datetime) -> Phase:
     started = phase.started_at or now
     return replace(phase, state=state, elapsed_seconds=max(0.0, (now - started).total_seconds()))
-
-
-def _phase(document: Mapping[str, Any]) -> Phase:
-    return Phase(
-        document["phase"], State(document["state"]), moment(document["started_at"]), float(document["elapsed_seconds"])
-    )
-
-
-def _check(document: Mapping[str, Any]) -> Check:
-    return Check(**{**document, "since": moment(document.get("since"))})
-
-
-def _proof(document: Mapping[str, Any]) -> Proof:
-    at, last = moment(document["heartbeat_at"]), moment(document["last_replayed_at"])
-    if at is None:
-        raise ValueError("a proof has a heartbeat time")
-    return Proof(**{**document, "heartbeat_at": at, "last_replayed_at": last})

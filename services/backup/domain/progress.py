@@ -32,11 +32,6 @@ class Fault:
         """What *error* said."""
         return cls(error.kind, error.reason, error.message, dict(error.facts))
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The value that stamp() turned into JSON."""
-        return cls(Kind(document["kind"]), document["reason"], document["message"], dict(document["facts"]))
-
 
 def stamp(value: Any) -> Any:
     """*value* with moments as ISO 8601 and enums as their values, all the way down."""
@@ -49,8 +44,3 @@ def stamp(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [stamp(item) for item in value]
     return value
-
-
-def moment(text: str | None) -> datetime | None:
-    """What stamp() made of a moment, or None."""
-    return None if text is None else datetime.fromisoformat(text)

@@ -8,12 +8,11 @@ What lies in the future, a backup or an attempt, proves nothing: a clock was wro
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Self
 
-from services.backup.domain.progress import moment, stamp
+from services.backup.domain.reading import Document, Small
 from services.backup.domain.repository import Repository
 
 SKEW = timedelta(minutes=5)
@@ -48,7 +47,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Document):
     """The last time a task was tried. slot: which occasion. again: whether its fault may pass by itself.
 
     failures: in a row, for this slot. fault: "" when ok. good_at: when the task last ended well, whatever the slot.
@@ -58,23 +57,9 @@ class Attempt:
     ended_at: datetime
     ok: bool
     again: bool = False
-    failures: int = 0
+    failures: Small = 0
     fault: str = ""
     good_at: datetime | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field as JSON."""
-        document: dict[str, Any] = stamp(asdict(self))
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What to_json wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        fields = dict(document)
-        ended = moment(fields["ended_at"])
-        if ended is None:
-            raise ValueError("an attempt has an end")
-        return cls(**{**fields, "ended_at": ended, "good_at": moment(fields["good_at"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +179,7 @@ def _slot(offset: timedelta, period: timedelta, now: datetime) -> datetime:
 
 
 def _pause(failures: int) -> timedelta:
-    return min(_FIRST_PAUSE * (1 << min(failures - 1, 10)), _LONGEST_PAUSE)
+    return min(_FIRST_PAUSE * (1 << min(max(failures, 1) - 1, 10)), _LONGEST_PAUSE)
 
 
 def _share(seed: str, at: datetime) -> float:

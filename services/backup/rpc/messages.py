@@ -33,6 +33,7 @@ _TYPES = {
     BackupType.DIFFERENTIAL: pb.BACKUP_TYPE_DIFFERENTIAL,
     BackupType.INCREMENTAL: pb.BACKUP_TYPE_INCREMENTAL,
 }
+_MOST_ROWS = (1 << 31) - 1
 
 
 def backup_type(value: int) -> BackupType | None:
@@ -176,7 +177,7 @@ def heartbeat(value: Beat) -> pb.Heartbeat:
 def _object_rpo(value: ObjectRpo) -> pb.ObjectRpo:
     return pb.ObjectRpo(
         seconds=value.seconds,
-        sampled_rows=value.sampled,
+        sampled_rows=min(value.sampled, _MOST_ROWS),
         drill=names.DRILL.format(drill=value.drill) if value.drill else "",
         drill_end_time=timestamp(value.proven_at),
         unknown_reason=value.unknown,
