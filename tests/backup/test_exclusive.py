@@ -1,7 +1,7 @@
 """One host at a time works on the repository: what becomes of the lock in a real Postgres that is asked in vain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,11 @@ from structlog.testing import capture_logs
 from services.backup.domain.errors import BackupBusy, EngineAway
 from services.backup.domain.schedule import Task
 from tests.support.backup import Archived
-from tests.support.keeping import Keeper, keeper, wrapper
+from tests.support.keeping import Keeper, wrapper
 from tests.support.waiting import until
 
 _HELD = "locktype = 'advisory' AND granted"
 _KEY = f"SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE {_HELD}"
-
-
-@pytest.fixture
-async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "one")
-    yield made
-    await made.database.stop()
-
-
-@pytest.fixture
-async def two(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "two")
-    yield made
-    await made.database.stop()
 
 
 @pytest.fixture

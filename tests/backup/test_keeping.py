@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,24 +17,10 @@ from services.backup.domain.schedule import Task
 from services.backup.domain.status import window
 from services.backup.ops import watch
 from tests.support.backup import STANZA, Archived
-from tests.support.keeping import Clock, Keeper, gather, keeper
+from tests.support.keeping import Clock, Keeper, gather
 from tests.support.waiting import until
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "one")
-    yield made
-    await made.database.stop()
-
-
-@pytest.fixture
-async def two(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "two")
-    yield made
-    await made.database.stop()
 
 
 async def fulls(one: Keeper) -> list[str]:

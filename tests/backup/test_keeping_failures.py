@@ -1,19 +1,7 @@
 """Failures of the schedule stand until what failed has been made up for."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from services.backup.domain.schedule import Task
-from tests.support.backup import Archived
-from tests.support.keeping import Keeper, keeper, wrapper
-
-
-@pytest.fixture
-async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "one")
-    yield made
-    await made.database.stop()
+from tests.support.keeping import Keeper, wrapper
 
 
 async def test_a_differential_backup_does_not_hide_that_the_full_one_fails(one: Keeper) -> None:

@@ -1,22 +1,11 @@
 """WAL that is lost where no gap shows it, and WAL that waits for nobody: on a real archiving cluster."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-
-import pytest
 
 from services.backup.domain.schedule import Task
 from services.backup.domain.status import window
-from tests.support.backup import Archived
-from tests.support.keeping import Keeper, keeper
+from tests.support.keeping import Keeper
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
-    made = keeper(own_cluster, "one")
-    yield made
-    await made.database.stop()
 
 
 async def test_the_only_backup_without_its_own_wal_is_no_restorable_time_and_verification_says_so(one: Keeper) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -224,3 +224,19 @@ def _remove(folder: Path) -> None:
 async def gather(*keepers: Keeper) -> list[object]:
     """One look of each scheduler, all at once."""
     return list(await asyncio.gather(*(one.kept.scheduler.look() for one in keepers)))
+
+
+@pytest.fixture
+async def one(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    """What keeps the repository of a cluster of its own."""
+    made = keeper(own_cluster, "one")
+    yield made
+    await made.database.stop()
+
+
+@pytest.fixture
+async def two(own_cluster: Archived) -> AsyncIterator[Keeper]:
+    """The same on another host."""
+    made = keeper(own_cluster, "two")
+    yield made
+    await made.database.stop()
