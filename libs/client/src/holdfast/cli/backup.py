@@ -16,8 +16,10 @@ from holdfast.cli import upkeep as upkeep_view
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
+    Verbs,
     connected,
     console,
+    goes_on,
     json_option,
     print_json,
     socket_option,
@@ -31,7 +33,7 @@ _TYPES = {
 }
 
 
-@click.group()
+@click.group(cls=Verbs)
 def backup() -> None:
     """Take and look at backups, through the local operator socket."""
 
@@ -140,6 +142,11 @@ def _named(name: str) -> str:
 
 
 def _follow(stub: BackupServiceStub, made: pb.Backup, as_json: bool) -> pb.Backup:
+    with goes_on(made.name, f"Follow it: holdfast backup watch {made.name}"):
+        return _followed(stub, made, as_json)
+
+
+def _followed(stub: BackupServiceStub, made: pb.Backup, as_json: bool) -> pb.Backup:
     columns = (TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
         task = bar.add_task("backup", total=100)

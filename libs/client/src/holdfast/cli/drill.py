@@ -13,8 +13,10 @@ from holdfast.cli import show as showing
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
+    Verbs,
     connected,
     console,
+    goes_on,
     json_option,
     print_json,
     socket_option,
@@ -23,7 +25,7 @@ from holdfast.cli.operator import (
 _KINDS = {None: pb.DRILL_KIND_UNSPECIFIED, "light": pb.DRILL_KIND_LIGHT, "deep": pb.DRILL_KIND_DEEP}
 
 
-@click.group()
+@click.group(cls=Verbs)
 def drill() -> None:
     """Restore into an isolated copy and prove it, through the local operator socket."""
 
@@ -136,19 +138,31 @@ def watch(name: str, as_json: bool, path: str) -> None:
 @json_option
 @socket_option
 def cancel(name: str, wait: bool, as_json: bool, path: str) -> None:
-    """End a running drill; exit code 0 once its copy is removed. It counts as failed, and is evidence of that."""
+    """End a running drill; exit code 0 once its copy is removed.
+
+    It counts as failed, and is evidence of that; one whose copy is being removed already ends as it would have.
+    """
     with connected(path) as channel:
         stub = DrillServiceStub(channel)
         made = stub.CancelDrill(pb.CancelDrillRequest(name=_named(name)), timeout=CALL_SECONDS).drill
         if wait:
             run_.say(f"{made.name} ends, and removes its copy.")
-            made = _follow(stub, made.name, as_json)
+            with goes_on(made.name, f"Follow it: holdfast drill watch {made.name}"):
+                made = _followed(stub, made.name, as_json)
+            run_.say(_outcome(made))
     if as_json:
         print_json(made)
     elif not wait:
         console.print(f"{made.name} ends. Follow it: holdfast drill watch {made.name}")
     if any(phase.phase == "teardown" and phase.state == pb.STATE_FAILED for phase in made.phases):
         sys.exit(ENDED_BADLY)
+
+
+def _outcome(made: pb.Drill) -> str:
+    """How a drill ended that somebody wanted to end: perhaps not for that."""
+    if made.state == pb.STATE_SUCCEEDED:
+        return f"{made.name} has succeeded: its copy was being removed already, so nothing was left to cancel."
+    return f"{made.name} has {showing.word(made.state)}: {showing.fault(made)}"
 
 
 def _named(name: str) -> str:
@@ -163,7 +177,10 @@ def _moment(text: str) -> Timestamp:
     if at.tzinfo is None:
         raise click.BadParameter("has to say its offset, e.g. +00:00: a drill must not guess", param_hint="--time")
     made = Timestamp()
-    made.FromDatetime(at.astimezone(UTC))
+    try:
+        made.FromDatetime(at.astimezone(UTC))
+    except OverflowError:
+        raise click.BadParameter("has to lie in the years 1 to 9999 of UTC", param_hint="--time") from None
     return made
 
 
@@ -180,6 +197,12 @@ def _after(stub: BackupServiceStub, number: int) -> Timestamp:
 
 
 def _follow(stub: DrillServiceStub, name: str, as_json: bool) -> pb.Drill:
+    how = f"Follow it: holdfast drill watch {name}. End it: holdfast drill cancel {name}."
+    with goes_on(name, how):
+        return _followed(stub, name, as_json)
+
+
+def _followed(stub: DrillServiceStub, name: str, as_json: bool) -> pb.Drill:
     made = pb.Drill(name=name)
     if as_json:
         for update in stub.WatchDrill(pb.WatchDrillRequest(name=name)):

@@ -15,6 +15,7 @@ from holdfast.cli import run
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
+    Verbs,
     connected,
     console,
     json_option,
@@ -33,7 +34,7 @@ class Disproved(click.ClickException):
     exit_code = ENDED_BADLY
 
 
-@click.group()
+@click.group(cls=Verbs)
 def evidence() -> None:
     """Signed records of backups and drills: show, export, and verify them offline."""
 

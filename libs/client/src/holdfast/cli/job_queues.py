@@ -8,6 +8,7 @@ from holdfast.cli import job_show as showing
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
+    Verb,
     connected,
     console,
     json_option,
@@ -31,7 +32,7 @@ def sure(yes: bool, question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-@click.command()
+@click.command(cls=Verb)
 @json_option
 @socket_option
 def queues(as_json: bool, path: str) -> None:
@@ -51,7 +52,7 @@ def queues(as_json: bool, path: str) -> None:
         console.print(showing.queues(found) if found else "No queue has a job, a worker or a pause.")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("service")
 @click.argument("queue", default="default")
 @click.option("--reason", default="", metavar="WORDS", help="Why, for whoever wonders later.")
@@ -69,7 +70,7 @@ def pause(service: str, queue: str, reason: str, as_json: bool, path: str) -> No
             say("No worker serves a queue of that name now; is it spelled right?")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("service")
 @click.argument("queue", default="default")
 @json_option
@@ -82,7 +83,7 @@ def resume(service: str, queue: str, as_json: bool, path: str) -> None:
     _show(found, as_json)
 
 
-@click.command()
+@click.command(cls=Verb)
 @json_option
 @socket_option
 def guard(as_json: bool, path: str) -> None:
@@ -101,7 +102,7 @@ def guard(as_json: bool, path: str) -> None:
         sys.exit(ENDED_BADLY)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("--requeue", "action", flag_value="requeue", help="Quarantined jobs run, or wait for their time again.")
 @click.option("--discard", "action", flag_value="discard", help="Quarantined jobs end as cancelled.")
 @yes_option

@@ -9,6 +9,7 @@ from holdfast.cli import job_show as showing
 from holdfast.cli.job_queues import sure, verbs, yes_option
 from holdfast.cli.operator import (
     CALL_SECONDS,
+    Verbs,
     connected,
     console,
     json_option,
@@ -33,7 +34,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
+@click.group(cls=Verbs)
 def jobs() -> None:
     """See the services' background jobs and steer them, through the local operator socket."""
 

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from grpc.experimental import ChannelOptions
 from rich.console import Console
 
 from holdfast.cli import run
@@ -23,6 +24,8 @@ from holdfast.errors import HoldfastError, from_rpc
 
 ENDED_BADLY = run.FAILED
 CALL_SECONDS = 120.0
+# With gRPC's own thread a channel could never be closed when an interrupt came just before that thread had begun.
+_OPTIONS = [(ChannelOptions.SingleThreadedUnaryStream, 1)]
 # Where there is no terminal a table may be as wide as it likes: nothing is cut that a script might look for.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
@@ -47,6 +50,50 @@ def _options(context: click.Context) -> run.Options:
 json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_asked_json, help="Print JSON, and nothing else, on stdout."
 )
+
+
+class Verb(click.Command):
+    """A verb whose words are sent, and so have to be UTF-8; an interrupt ends it as it ends any verb of cli.run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; a usage error for text that cannot be sent. Paths of files may be any bytes."""
+        rest = super().parse_args(ctx, args)
+        for one in self.params:
+            given = ctx.params.get(one.name or "")
+            if one.type is click.STRING and isinstance(given, str) and not _utf8(given):
+                raise click.BadParameter("is not UTF-8", ctx=ctx, param=one)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but for the exit code of an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(run.INTERRUPTED)
+
+
+class Verbs(click.Group):
+    """A group whose commands are of class Verb."""
+
+    command_class = Verb
+
+
+def _utf8(given: str) -> bool:
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def goes_on(name: str, how: str) -> Iterator[None]:
+    """Around the following of work that an interrupt does not end. how: what can be done about it by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.say(f"{name} goes on. {how}")
+        raise
 
 
 class Gone(click.ClickException):
@@ -83,7 +130,7 @@ def socket_path(given: str) -> str:
 def connected(given: str) -> Iterator[grpc.Channel]:
     """A channel to the operator socket; gRPC's errors come out as Gone and Refused."""
     path = socket_path(given)
-    with grpc.insecure_channel(f"unix:{path}") as channel:
+    with grpc.insecure_channel(f"unix:{path}", options=_OPTIONS) as channel:
         try:
             yield channel
         except grpc.RpcError as error:

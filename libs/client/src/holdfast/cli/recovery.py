@@ -1,5 +1,6 @@
 """`holdfast recovery status|history`."""
 
+import math
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from holdfast.cli import upkeep as upkeep_view
 from holdfast.cli.operator import (
     CALL_SECONDS,
     ENDED_BADLY,
+    Verbs,
     connected,
     console,
     json_option,
@@ -25,7 +27,7 @@ from holdfast.cli.operator import (
 _ALARM_SECONDS = 900.0
 
 
-@click.group()
+@click.group(cls=Verbs)
 def recovery() -> None:
     """From when to when the database can be restored, through the local operator socket."""
 
@@ -50,8 +52,17 @@ def status(advance: bool, as_json: bool, path: str) -> None:
         sys.exit(ENDED_BADLY)
 
 
+def _number(_: click.Context, option: click.Parameter, value: float) -> float:
+    """What is no number lies in every range."""
+    if math.isnan(value):
+        raise click.BadParameter("is not a number", param=option)
+    return value
+
+
 @recovery.command()
-@click.option("--hours", type=click.FloatRange(min=0.1, max=35 * 24), default=24.0, help="How far back.")
+@click.option(
+    "--hours", type=click.FloatRange(min=0.1, max=35 * 24), default=24.0, callback=_number, help="How far back."
+)
 @click.option("--points", type=click.IntRange(1, 2000), default=96, help="Into how many parts the time is cut.")
 @json_option
 @socket_option

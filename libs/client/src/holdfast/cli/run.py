@@ -19,7 +19,7 @@ from holdfast.errors import HoldfastError
 
 P = ParamSpec("P")
 STACK = Path(".holdfast") / "stack.json"
-FAILED, REFUSED, UNREACHABLE, NOT_SIGNED_IN, SERVER_FAULT = 1, 3, 4, 5, 6
+FAILED, REFUSED, UNREACHABLE, NOT_SIGNED_IN, SERVER_FAULT, INTERRUPTED = 1, 3, 4, 5, 6, 130
 EXITS = {
     "UNAUTHENTICATED": NOT_SIGNED_IN,
     "UNAVAILABLE": UNREACHABLE,
@@ -111,7 +111,7 @@ def verb(function: Callable[Concatenate[Options, P], Awaitable[None]]) -> Callab
         except HoldfastError as fault:
             fail(fault)
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except BrokenPipeError:
             sys.exit(0)
         except (OSError, ValueError) as fault:
