@@ -100,7 +100,8 @@ def test_every_backup_and_drill_leaves_one_record_whatever_became_of_it(
         names["failed backup"], names["failed drill"], names["dead drill"],
     ]  # fmt: skip
     with Operator(service) as operator:
-        assert [one for one in operator.status().warnings if "vidence" in one] == []
+        warnings = operator.status().warnings
+        assert [one for one in warnings if "vidence" in one and not one.startswith("The newest light drill")] == []
 
 
 def test_a_drills_record_holds_all_that_proves_it(service: Service, names: dict[str, str], tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_without_a_database_all_of_it_is_exported_and_nothing_is_recorded_twice(
         alone.start()
         assert exported(alone, tmp_path / "third.jsonl").count == count == 5
     finally:
-        assert alone.stop() == 0
+        assert alone.stop() == 0, alone.log.read_text()[-4000:]
 
 
 def test_the_chain_of_a_lost_state_directory_is_shown_and_exported_by_its_id(

@@ -92,8 +92,8 @@ def disproved(drills: Sequence[Drill]) -> list[str]:
     """A warning for each kind of the timetable whose newest drill failed by itself. drills: oldest first."""
     newest = {drill.kind: drill for drill in drills if drill.ended_at and not _says_nothing(drill)}
     return [
-        f"The newest {kind.value} drill failed, so a restore may fail now: {newest[kind].fault} What it found:"
-        f" holdfast drill show drills/{newest[kind].id}"
+        f"The newest {kind.value} drill failed, so a restore may fail now; holdfast drill show drills/{newest[kind].id}"
+        f" tells what it found. {newest[kind].fault}"
         for kind in (Kind.LIGHT, Kind.DEEP)
         if kind in newest and not newest[kind].good
     ]
