@@ -23,8 +23,8 @@ that jumps neither stalls nor storms. Expiry and verification have timers of the
 task the last attempt is kept on disk. A fault that may pass (exit codes 49, 50, 56, 82, 101) is tried again after one
 minute and then more slowly; any other is a condition for a person and waits. Writers of the repository stand behind
 `adapters.exclusive`: a lock of a Postgres session, which every host sees, and the file of this one; whoever gets it
-looks again whether the work is still to be done. The server's identity is compared with the stanza's: it is made or
-upgraded, and a full backup follows at once.
+looks again whether the work is still to be done, and who loses it to another host breaks off. The server's identity is
+compared with the stanza's: it is made or upgraded, and a full backup follows at once.
 
 A result is believed when exit code, status code, the backup's error flag and the words of `verify` agree; silence is a
 fault. Backups are never resumed: what a broken off one left is removed by the next one or by expiry. Retention: the
@@ -39,17 +39,19 @@ before the hole to the end of the next good full backup, which is taken at once)
 begins. What stands wrong is a condition: kept on disk, told in status, metrics and log.
 
 Marks. Each hour a signed row says how far every tenant had come (newest event offset, file version, audit entry), read
-in the transaction that writes it: whoever holds the mark must hold what it counts. A SECURITY DEFINER function of the
-owner reads the numbers; they stay two days, for a copy is held to the newest mark that it holds itself.
+in the transaction that writes it: whoever holds the mark must hold what it counts; one that counts nothing vouches for
+nothing. A SECURITY DEFINER function of the owner reads the numbers; they stay two days, for a copy is held to the
+newest mark that it holds itself.
 
 A drill is a value that moves through select → restore → replay → promote → check → [smoke →] scrub → teardown; each
 step is in the journal before it is taken. Whatever can be refused is refused before the first one. Light drills restore
 the newest backup to the end of the archive (the RPO of now) and run daily, deep ones a random moment of all that the
 repository holds, with the full checks, weekly: `ops.timetable` begins them, from what the drills' journals say of the
 last ones. A chosen one takes a backup, a moment or an LSN; what no two heartbeats of one timeline enclose is refused.
-The copy is restored by the engine outside, and its server runs shut in: namespaces without a network and without a
-sight of production's directories, one private Unix socket, archiving off; WAL comes through a socket in its own
-directory from a fetcher outside, which in a long replay fetches two segments ahead.
+One that somebody cancels fails as that, or as what its checks had found by then, and removes its copy at once. The copy
+is restored by the engine outside, and its server runs shut in: namespaces without a network and without a sight of
+production's directories, one private Unix socket, archiving off; WAL comes through a socket in its own directory from a
+fetcher outside, which in a long replay fetches two segments ahead.
 
 The ladder begins when the copy says itself that recovery is over. Proof: exactly the planned heartbeats, genuine and
 without hole, the log's word that recovery stopped, roles and row-level security as they should be, a probe run by the
