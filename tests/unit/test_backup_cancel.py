@@ -90,6 +90,12 @@ async def test_a_clean_up_that_breaks_ends_the_drill_as_failed_and_says_with_wha
         ended = await run.to_the_end()
     assert ended.state is State.FAILED
     assert ended.phase("teardown").state is State.FAILED
+    assert [(check.check, check.failed) for check in ended.checks] == [("removed", True)]
+    assert ended.checks[0].detail == "Unexpected fault: [Errno 13] Permission denied: '/copies/x'."
+    # A cancel does not hide that production's data lies there still: it pages.
+    metrics = Metrics()
+    DrillFigures(metrics).ended(replace(ended, kind=Kind.LIGHT))
+    assert succeeded(metrics) == ['backup_last_drill_succeeded{kind="light"} 0.0']
 
 
 class Other:

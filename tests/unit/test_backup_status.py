@@ -1,5 +1,6 @@
 """From when to when can be restored, and what a loss now would cost."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from libs.errors import AppError
@@ -72,3 +73,6 @@ def test_a_drill_that_failed_is_warned_of_until_one_of_its_kind_is_good() -> Non
     for error in (DrillCancelled("x"), Interrupted("x")):
         assert disproved([failed, drill("03", Kind.LIGHT, error)]) == [told]
         assert disproved([drill("03", Kind.LIGHT, error)]) == []
+        # But for what their checks had found by then.
+        found = replace(drill("04", Kind.LIGHT, error), checks=(Check("removed", False, 3, "left: x"),))
+        assert len(disproved([found])) == 1

@@ -129,6 +129,11 @@ class Drill(Document):
         """What went wrong, "" for nothing or not yet."""
         return self.error.message if self.error else ""
 
+    def ended_by(self, *faults: type[AppError]) -> bool:
+        """Whether one of *faults* alone ended it, and no check was answered wrongly: then it disproves nothing."""
+        told = self.error is not None and self.error.reason in [fault.reason for fault in faults]
+        return told and not any(check.failed for check in self.checks)
+
     def phase(self, name: str) -> Phase:
         """The phase of this name, PENDING for one that this drill was made without."""
         return next((phase for phase in self.phases if phase.phase == name), Phase(name))

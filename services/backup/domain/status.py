@@ -15,7 +15,6 @@ from services.backup.domain.plan import STOP_PRECISION, segments_between
 from services.backup.domain.repository import Repository
 
 RECENT = 10
-_SAYS_NOTHING = (DrillCancelled.reason, Interrupted.reason)
 SEGMENT_AT_MOST = timedelta(minutes=2)
 """From a heartbeat to the end of its segment: archive_timeout is one minute, and the archive takes some seconds."""
 
@@ -90,17 +89,15 @@ def undrilled(repository: Repository | None, drills: Sequence[Drill], *, now: da
 
 def disproved(drills: Sequence[Drill]) -> list[str]:
     """A warning for each kind of the timetable whose newest drill failed by itself. drills: oldest first."""
-    newest = {drill.kind: drill for drill in drills if drill.ended_at and not _says_nothing(drill)}
+    newest = {
+        drill.kind: drill for drill in drills if drill.ended_at and not drill.ended_by(DrillCancelled, Interrupted)
+    }
     return [
         f"The newest {kind.value} drill failed, so a restore may fail now; holdfast drill show drills/{newest[kind].id}"
         f" tells what it found. {newest[kind].fault}"
         for kind in (Kind.LIGHT, Kind.DEEP)
         if kind in newest and not newest[kind].good
     ]
-
-
-def _says_nothing(drill: Drill) -> bool:
-    return drill.error is not None and drill.error.reason in _SAYS_NOTHING
 
 
 def torn(objects: ObjectRpo) -> str:

@@ -81,7 +81,7 @@ class DrillFigures:
     def known(self, drill: Drill) -> None:
         """Take in a drill that has ended, told oldest first; its phases were counted when it ended."""
         kind = drill.kind.value
-        if drill.error is None or drill.error.reason != errors.DrillCancelled.reason:  # that says nothing of a backup
+        if not drill.ended_by(errors.DrillCancelled):
             self._outcome.labels(kind).set(1 if drill.good else 0)
         if not drill.good or drill.ended_at is None:
             return

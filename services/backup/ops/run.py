@@ -88,7 +88,9 @@ class Run:
         try:
             await self._teardown()
         except Exception as error:
-            self._failed(self._unforeseen(error))
+            fault = self._unforeseen(error)
+            self._add(Check("removed", False, 3, fault.message))  # told also where an earlier fault stays the drill's
+            self._failed(fault)
         return self._drill.ended(now=self._now())
 
     def cancel(self, task: "asyncio.Task[None]") -> bool:
